@@ -15,6 +15,7 @@ export const COMMANDS: readonly CommandCatalog[] = [
       status: async () => (await import("./environment/status.ts")).statusCommand,
       logs: async () => (await import("./environment/logs.ts")).logsCommand,
       "object-store set": async () => (await import("./environment/object_store.ts")).objectStoreSetCommand,
+      "object-store list": async () => (await import("./environment/object_store.ts")).objectStoreListCommand,
       "object-store rotate-key": async () =>
         (await import("./environment/object_store.ts")).objectStoreRotateKeyCommand,
       "remote add": async () => (await import("./environment/remote.ts")).remoteAddCommand,

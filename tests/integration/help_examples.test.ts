@@ -23,6 +23,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "init --object-store": "object_store",
   "init --from": "object_store",
   "object-store set": "object_store",
+  "object-store list": "object_store",
   "object-store rotate-key": "object_store",
   "start --watch": "bring_back",
   "serve": "serve",

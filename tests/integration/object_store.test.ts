@@ -155,12 +155,14 @@ describe("an environment with an object store", () => {
     const none = await one.tryZenith("tenant", "recover", tenant, "--at", "2026-01-01T00:00:00Z", "--yes");
     assert.match(none.stderr, /is not all there any more/);
     await one.zenith(...recover, "--yes");
+    assert.match(await one.zenith("object-store", "list"), new RegExp(`${tenant} +in use here +\\d`));
     const back = await one.startCompute("main", tenant);
     assert.equal(await back.value("SELECT count(*) FROM t"), String(count));
     await back.query(`INSERT INTO t VALUES (${count++})`);
     await back.stop();
     await one.zenith("tenant", "move", tenant, "other");
     assert.ok(!(await one.zenith("tenant", "list")).includes(tenant));
+    assert.match(await one.zenith("object-store", "list"), new RegExp(`${tenant} +not here +\\d`));
     const pushedPg = await other.startCompute("copy-of-main", parseTenantId(pushed.tenant_id));
     assert.equal(await pushedPg.value("SELECT count(*) FROM t"), String(count - 1));
     await pushedPg.stop();

@@ -5,7 +5,8 @@ import { forEachOf } from "../../common/for_each_of.ts";
 import type { TenantId } from "../../common/id.ts";
 import type { PageServerPaths } from "../../common/paths.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
-import { restoreTenant, storedTenants } from "../../pageserver/remote/restore.ts";
+import { restoreTenant } from "../../pageserver/remote/restore.ts";
+import { storedTenants } from "../../pageserver/remote/stored_tenants.ts";
 import { formatBytes, print, Progress } from "../cli/output.ts";
 
 /** How many tenants are restored at the same time. */

@@ -1,17 +1,28 @@
 /** `zenith object-store`: where everything is uploaded to, and the key that encrypts it. */
-import { type Environment, hasLocalPageServer, loadEnvironment } from "../../control/environment.ts";
+import {
+  type Environment,
+  hasLocalPageServer,
+  loadEnvironment,
+  pageServerAddress,
+} from "../../control/environment.ts";
+import { PageServerClient } from "../../control/page_server_client.ts";
 import { objectStoreSetting, setObjectStore } from "../../control/object_store_setting.ts";
 import { isPageServerRunning, startPageServer, stopPageServer } from "../../control/page_server_process.ts";
 import { nodeDisk } from "../../common/disk.ts";
 import { ZenithError } from "../../common/errors.ts";
+import { forEachOf } from "../../common/for_each_of.ts";
+import type { TenantId } from "../../common/id.ts";
 import { generateStoreKey, readKeyFile, writeKeyFile } from "../../object_store/key_file.ts";
 import { probeObjectStore } from "../../object_store/open_store.ts";
 import { openEncryptedStore } from "../../pageserver/remote/encrypted_store.ts";
-import { storedTenants } from "../../pageserver/remote/restore.ts";
+import { type StoredTenant, storedTenant, storedTenants } from "../../pageserver/remote/stored_tenants.ts";
 import { otherStoreNeeded } from "../../pageserver/timeline/remote_layer_list.ts";
-import { type Command, requiredArg } from "../cli/command.ts";
-import { print, Progress } from "../cli/output.ts";
+import { type Command, JSON_OPTION, requiredArg } from "../cli/command.ts";
+import { type Column, formatBytes, print, printList, Progress } from "../cli/output.ts";
 import { chooseKeyFile, KEY_FILE_OPTION } from "./store_key.ts";
+
+/** How many tenants are looked at at the same time. */
+const TENANTS_AT_ONCE = 8;
 
 export const objectStoreSetCommand: Command = {
   usage: "object-store set <url>",
@@ -78,6 +89,57 @@ export const objectStoreRotateKeyCommand: Command = {
     writeKeyFile(keyFile, [key, before[0]]);
     const whose = tenants === 1 ? "one tenant's key" : `${tenants} tenants' keys`;
     print(`key ${key.id} in ${keyFile} encrypts ${whose} now; copy the file again to where you keep it`);
+  },
+};
+
+interface ListedTenant extends StoredTenant {
+  readonly id: TenantId;
+  readonly isHere: boolean;
+}
+
+const COLUMNS: readonly Column<ListedTenant>[] = [
+  { title: "TENANT", cell: ({ id }) => id },
+  { title: "STATE", cell: stateOf },
+  { title: "SIZE", cell: ({ bytes }) => formatBytes(bytes) },
+  { title: "NEWEST OBJECT", cell: ({ newestMs }) => new Date(newestMs).toISOString() },
+];
+
+function stateOf({ isHere, deletedMs, problem }: ListedTenant): string {
+  if (isHere) return "in use here";
+  if (deletedMs !== null) return `deleted at ${new Date(deletedMs).toISOString()}`;
+  return problem ?? "not here";
+}
+
+export const objectStoreListCommand: Command = {
+  usage: "object-store list",
+  description: "List the tenants that the object store has something of",
+  options: [JSON_OPTION],
+  examples: [
+    ["object-store list", 'What is "not here" is used elsewhere, or left: attach it to use or delete it'],
+  ],
+  async run(_args, options) {
+    const environment = localEnvironment("list it where it runs");
+    const setting = objectStoreSetting(environment.paths.pageserver);
+    if (setting === undefined) throw new ZenithError("invalid_argument", "no object store is set");
+    await using client = new PageServerClient(pageServerAddress(environment));
+    const here = new Set(await client.tenantList());
+    const store = openEncryptedStore(setting.url, setting.keyFile ?? null);
+    const found = new Map<TenantId, ListedTenant>();
+    using progress = new Progress("looking at the store");
+    const all = await storedTenants(store);
+    await forEachOf(all, TENANTS_AT_ONCE, async (id) => {
+      progress.update(`looking at ${id}`);
+      found.set(id, { id, isHere: here.has(id), ...await storedTenant(store, id) });
+    });
+    const json = (tenant: ListedTenant) => ({
+      tenant_id: tenant.id,
+      state: tenant.isHere ? "here" : tenant.deletedMs !== null ? "deleted" : "not_here",
+      deleted_at: tenant.deletedMs === null ? null : new Date(tenant.deletedMs).toISOString(),
+      problem: tenant.problem,
+      bytes: tenant.bytes,
+      newest_at: new Date(tenant.newestMs).toISOString(),
+    });
+    printList(all.map((id) => found.get(id)!), COLUMNS, json, options);
   },
 };
 

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { type Disk, settleDirectory } from "../../common/disk.ts";
 import { ioError, ZenithError } from "../../common/errors.ts";
 import { forEachOf } from "../../common/for_each_of.ts";
-import { isIdFileName, parseTenantId, type TenantId, type TimelineId } from "../../common/id.ts";
+import type { TenantId, TimelineId } from "../../common/id.ts";
 import {
   type PageServerPaths,
   REMOTE_LAYERS_FILE,
@@ -16,12 +16,12 @@ import {
 } from "../../common/paths.ts";
 import { maxLsn } from "../../common/lsn.ts";
 import { encodeSmallFile } from "../../common/small_file.ts";
-import type { ListPage, ObjectStore } from "../../object_store/object_store.ts";
+import type { ObjectStore } from "../../object_store/object_store.ts";
 import { metadataPath } from "../../pagestore/mod.ts";
 import { segmentStart } from "../../postgres/wal/page_header.ts";
 import { assertPresent, assertWhole, readTenantAsOf } from "./as_of.ts";
 import { Generations } from "./generations.ts";
-import { TenantKeys, TENANTS_FOLDER } from "./keys.ts";
+import { TenantKeys } from "./keys.ts";
 import { writeFile } from "./layer_upload.ts";
 import type { Manifest, ManifestTimeline } from "./manifest.ts";
 import { REMOTE_LAYERS_FORMAT } from "../timeline/remote_layer_list.ts";
@@ -36,24 +36,6 @@ import {
 import { UploadedTenant, walStart } from "./uploaded_tenant.ts";
 import { SegmentFiles } from "./segment_files.ts";
 import { decodeWalPiece, type WalPart, walParts, walRuns } from "./wal_piece.ts";
-
-/** Lists the tenants that a store has something of. @throws {ZenithError} the store's errors */
-export async function storedTenants(store: ObjectStore): Promise<TenantId[]> {
-  const tenants: TenantId[] = [];
-  let from: string | null = null;
-  do {
-    const page: ListPage = await store.list(TENANTS_FOLDER, {
-      shallow: true,
-      ...(from === null ? {} : { from }),
-    });
-    for (const folder of page.folders) {
-      const name = folder.slice(TENANTS_FOLDER.length, -1);
-      if (isIdFileName(name)) tenants.push(parseTenantId(name));
-    }
-    from = page.next;
-  } while (from !== null);
-  return tenants;
-}
 
 /** How many timelines are fetched at the same time. */
 const FETCHES = 4;

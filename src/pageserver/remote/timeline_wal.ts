@@ -97,11 +97,14 @@ export class TimelineWal {
       const bytes = new Uint8Array(Math.min(PIECE_BYTES, end - startLsn));
       const length = wal.read(startLsn, bytes, 0, bytes.length);
       const name = { startLsn, endLsn: (startLsn + length) as Lsn, generation };
-      const piece = encodeWalPiece({ startLsn, segmentSize, wal: bytes.subarray(0, length) });
-      await store.put(keys.wal(this.#timelineId, name), piece);
+      // All of it may be in layers only.
+      if (length > 0) {
+        const piece = encodeWalPiece({ startLsn, segmentSize, wal: bytes.subarray(0, length) });
+        await store.put(keys.wal(this.#timelineId, name), piece);
+        this.#pieces.push(name);
+      }
       if (startLsn > this.#endLsn) this.#startLsn = startLsn;
       this.#endLsn = name.endLsn;
-      this.#pieces.push(name);
     }
   }
 

@@ -52,9 +52,9 @@ import {
   KIND_TABLESPACE,
   KIND_TWOPHASE,
 } from "../content/keys.ts";
-import { AbsentBytes, type ObjectId, presentIn, whenPresent } from "../../pagestore/mod.ts";
+import { AbsentBytes, AbsentOnes, type ObjectId, presentIn, whenPresent } from "../../pagestore/mod.ts";
 import type { BlockSource } from "../content/page_reader.ts";
-import type { TimelineView } from "../content/timeline_view.ts";
+import type { ForkAt, TimelineView } from "../content/timeline_view.ts";
 import { TarWriter } from "./tar_writer.ts";
 import { type Turn, turnOf } from "./turns.ts";
 import type { WalHead } from "../tenant/wal_head.ts";
@@ -311,7 +311,8 @@ class BasebackupWriter {
 
   *#relations(): Generator<Part> {
     for (const keys of yield* this.#forkKeys()) {
-      for (const { source, fork, blocks } of yield* this.#forks(keys)) {
+      const sources = yield* presentIn(() => this.#view.existingForks(keys));
+      for (const { source, fork, blocks } of yield* this.#forks(sources)) {
         yield* this.#fork(source, fork, blocks);
       }
       yield PAUSE;
@@ -320,8 +321,8 @@ class BasebackupWriter {
 
   *#relationManifest(): Generator<Part> {
     const entries: ManifestEntry[] = [];
-    for (const keys of yield* this.#forkKeys()) {
-      for (const { source, fork, blocks } of yield* this.#forks(keys)) {
+    for (const sources of yield* this.#allForks()) {
+      for (const { source, fork, blocks } of yield* this.#forks(sources)) {
         const { spc, db, rel, fork: sourceFork } = source;
         entries.push({ spc, db, rel, fork, sourceFork, blocks });
       }
@@ -344,10 +345,34 @@ class BasebackupWriter {
     );
   }
 
+  /**
+   * Returns all forks with their sizes, a turn's worth at a time. What some of them lack is fetched
+   * at once: otherwise, each turn could wait for a request of its own.
+   */
+  *#allForks(): Generator<Part, ForkAt[][]> {
+    const found: ForkAt[][] = [];
+    let turns = [...(yield* this.#forkKeys()).entries()];
+    while (turns.length > 0) {
+      const absent = new AbsentOnes();
+      const lacking: typeof turns = [];
+      for (const turn of turns) {
+        const [i, keys] = turn;
+        const sources = absent.try(() => this.#view.existingForks(keys));
+        if (sources === undefined) lacking.push(turn);
+        else found[i] = sources;
+        yield PAUSE;
+      }
+      const missing = absent.all();
+      if (missing !== null) yield missing;
+      turns = lacking;
+    }
+    return found;
+  }
+
   /** Returns the forks of the data directory and the source of each fork's pages. */
-  *#forks(keys: readonly ObjectId[]): Generator<AbsentBytes, DirectoryFork[]> {
+  *#forks(sources: readonly ForkAt[]): Generator<AbsentBytes, DirectoryFork[]> {
     const found: DirectoryFork[] = [];
-    for (const source of yield* presentIn(() => this.#view.existingForks(keys))) {
+    for (const source of sources) {
       const { spc, db, rel, fork, blocks } = source;
       if (fork === INIT_FORKNUM) {
         // An unlogged relation starts as a copy of its init fork, as after a crash.

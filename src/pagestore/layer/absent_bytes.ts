@@ -48,10 +48,16 @@ export class AbsentOnes {
 
   /** @throws {AbsentBytes} when any of the reads lacked something */
   check(): void {
+    const all = this.all();
+    if (all !== null) throw all;
+  }
+
+  /** What the reads lacked. Null when that is nothing. */
+  all(): AbsentBytes | null {
     const [first, ...others] = this.#absent;
-    if (first === undefined) return;
-    if (others.length === 0) throw first;
-    throw new AbsentBytes(`what ${this.#absent.length} reads need`, async () => {
+    if (first === undefined) return null;
+    if (others.length === 0) return first;
+    return new AbsentBytes(`what ${this.#absent.length} reads need`, async () => {
       await Promise.all(this.#absent.map((absent) => absent.arrive()));
     });
   }
