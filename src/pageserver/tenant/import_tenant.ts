@@ -224,9 +224,9 @@ export class TenantImport {
   }
 
   #openMount(store: TimelineStore, state: MountState): MountedBackup {
-    const { disk, logger } = this.#context;
+    const { disk, reads, logger } = this.#context;
     const path = join(this.#directory, MOUNT_FILE);
-    return new MountedBackup({ disk, store, state, path, logger: logger.child({ tenant: this.#id }) });
+    return new MountedBackup({ disk, store, state, path, reads, logger: logger.child({ tenant: this.#id }) });
   }
 
   /** The timeline's directory until the tenant has its name. */

@@ -222,7 +222,7 @@ export class TenantTimelines {
 
   /** The backup that a timeline awaits. Null when all of it is copied. */
   #mountOf(id: TimelineId, store: TimelineStore, { awaitsBackup }: TimelineInfo): () => MountedBackup | null {
-    const { disk, paths, logger } = this.#context;
+    const { disk, paths, reads, logger } = this.#context;
     const path = paths.timelineMount(this.#tenantId, id);
     return () => {
       if (awaitsBackup) {
@@ -230,6 +230,7 @@ export class TenantTimelines {
           disk,
           store,
           path,
+          reads,
           logger: logger.child({ tenant: this.#tenantId, timeline: id }),
         });
       }

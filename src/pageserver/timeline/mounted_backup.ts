@@ -35,6 +35,9 @@ const UNIT_BYTES = 16 << 20;
 /** The pause before what could not be copied is tried again in the background. */
 const RETRY_MS = 30_000;
 
+/** How long the background pauses after a piece of a file, if somebody has read meanwhile. */
+const PREEMPTED_MS = 20;
+
 const NO_BYTES = new Uint8Array(0);
 
 /** The place of a file's pages in the page store. */
@@ -69,6 +72,8 @@ export interface MountedBackupParts {
   readonly state: MountState;
   /** The path of the state's file. */
   readonly path: string;
+  /** Element 0 changes with every read of the page server. */
+  readonly reads: Int32Array;
   readonly logger: Logger;
 }
 
@@ -97,6 +102,7 @@ export class MountedBackup implements AwaitedKeys {
   readonly #store: TimelineStore;
   readonly #state: MountState;
   readonly #path: string;
+  readonly #reads: Int32Array;
   readonly #logger: Logger;
   #units: readonly Unit[];
   /** By the slot of a relation's fork. */
@@ -107,15 +113,17 @@ export class MountedBackup implements AwaitedKeys {
   /** How many units are wanted, and what goes on when none is. */
   #wanted = 0;
   #whenCalm: (() => void)[] = [];
+  #readsSeen = 0;
   #copying: Promise<void> = Promise.resolve();
   #problem: string | null = null;
   #isEnded = false;
 
-  constructor({ disk, store, state, path, logger }: MountedBackupParts) {
+  constructor({ disk, store, state, path, reads, logger }: MountedBackupParts) {
     this.#disk = disk;
     this.#store = store;
     this.#state = state;
     this.#path = path;
+    this.#reads = reads;
     this.#logger = logger;
     this.#units = unitsOf(
       state.files.map(place).sort((x, y) => compareKeys(firstKey(x), firstKey(y))),
@@ -268,6 +276,9 @@ export class MountedBackup implements AwaitedKeys {
   /** Nobody reads slower because of what nobody waits for. */
   async #giveWay(unit: Unit): Promise<void> {
     const { signal } = this.#abort;
+    const reads = Atomics.load(this.#reads, 0);
+    if (reads !== this.#readsSeen && !unit.isWanted) await sleep(PREEMPTED_MS, signal);
+    this.#readsSeen = reads;
     while (this.#wanted > 0 && !unit.isWanted && !signal.aborted) {
       await new Promise<void>((resolve) => this.#whenCalm.push(resolve));
     }
