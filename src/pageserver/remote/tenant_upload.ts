@@ -190,9 +190,10 @@ export class TenantUpload {
         if (this.#pendingWalBytes() === 0) this.#walSinceMs = null;
         return;
       }
+      const ends = this.#restorableEnds(uploaded);
       // Safekeepers forget WAL when they hear of it. What a later generation ignores is not enough.
       await this.#generations.assertNewest(uploaded.generation);
-      this.#advance(uploaded, startMs);
+      this.#advance(uploaded, ends, startMs);
     });
   }
 
@@ -218,16 +219,27 @@ export class TenantUpload {
     return known.lsn !== null && known.lsn < uploaded.restorableEnd(timelineId, walSegmentSize);
   }
 
+  /** How far open timelines are in the store. */
+  #restorableEnds(uploaded: UploadedTenant): ReadonlyMap<Timeline, Lsn> {
+    return new Map(
+      this.#parts.timelines.opened().map((timeline) => {
+        return [timeline, uploaded.restorableEnd(timeline.timelineId, timeline.walSegmentSize)];
+      }),
+    );
+  }
+
   /**
    * Tells open timelines how far they are in the store.
    *
+   * @param ends those from before it was seen that the generation counts
    * @param startMs what is not there by now came after this
    */
-  #advance(uploaded: UploadedTenant, startMs: number): void {
+  #advance(uploaded: UploadedTenant, ends: ReadonlyMap<Timeline, Lsn>, startMs: number): void {
     let isBehind = false;
     for (const timeline of this.#parts.timelines.opened()) {
-      const { timelineId, walSegmentSize } = timeline;
-      timeline.uploaded.advance(uploaded.restorableEnd(timelineId, walSegmentSize));
+      const { timelineId } = timeline;
+      const end = ends.get(timeline);
+      if (end !== undefined) timeline.uploaded.advance(end);
       if (uploaded.walOf(timelineId).behind(timeline) > 0) isBehind = true;
     }
     this.#walSinceMs = isBehind ? startMs : null;
@@ -330,7 +342,10 @@ export class TenantUpload {
       if (this.#isUsable(id, metadata) && !uploaded.indexes.has(id)) return false;
     }
     for (const id of [...uploaded.indexes.keys()]) {
-      if (this.#isGone(id, local)) uploaded.dropTimeline(id, nowMs());
+      if (!this.#isGone(id, local)) continue;
+      uploaded.dropTimeline(id, nowMs());
+      this.#walUploads.delete(id);
+      this.#compared.delete(id);
     }
     const timelines = new Map<TimelineId, ManifestTimeline>();
     for (const [id, { version }] of uploaded.indexes) {

@@ -6,7 +6,7 @@ import type { TimelineId } from "../../common/id.ts";
 import { INVALID_LSN, type Lsn } from "../../common/lsn.ts";
 import { decodeMetadata, type TimelineMetadata } from "../../pagestore/mod.ts";
 import { decodeTimelineInfo } from "../timeline/timeline_info.ts";
-import { TenantKeys, type Version } from "./keys.ts";
+import { compareVersions, TenantKeys, type Version } from "./keys.ts";
 import type { Garbage, Manifest, TimelineIndex, UploadedLayer } from "./manifest.ts";
 import type { RemoteState } from "./remote_state.ts";
 import { TimelineWal } from "./timeline_wal.ts";
@@ -96,6 +96,8 @@ export class UploadedTenant {
     const entry = this.manifest?.timelines.get(id);
     const found = this.indexes.get(id);
     if (entry === undefined || found === undefined) return INVALID_LSN;
+    // An index counts once a manifest names it.
+    if (compareVersions(found.version, entry.index) !== 0) return INVALID_LSN;
     const layersEnd = found.metadata.diskConsistentLsn as Lsn;
     return this.walContinues(id, segmentSize) ? Math.max(layersEnd, this.walOf(id).endLsn) as Lsn : layersEnd;
   }
