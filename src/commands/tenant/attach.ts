@@ -79,7 +79,7 @@ export async function detachTenant(
  * @param untilUploaded waits until the object store has all of it
  * @throws {ZenithError} `timeout`, `unavailable` when a safekeeper does not answer
  */
-async function ownTimelines(environment: Environment, tenant: TenantId, untilUploaded: boolean) {
+export async function ownTimelines(environment: Environment, tenant: TenantId, untilUploaded: boolean) {
   const deadline = Date.now() + UPLOAD_TIMEOUT_MS;
   for (;;) {
     const found: SafekeeperTimelineStatus[] = [];

@@ -3,13 +3,13 @@ import { ZenithError } from "../../common/errors.ts";
 import { parseTenantId, type TenantId } from "../../common/id.ts";
 import { formatLsn } from "../../common/lsn.ts";
 import { parseMoment } from "../../common/moment.ts";
-import { loadEnvironment, pageServerAddress } from "../../control/environment.ts";
+import { type Environment, loadEnvironment, pageServerAddress } from "../../control/environment.ts";
 import { PageServerClient, type TenantAsOf } from "../../control/page_server_client.ts";
 import { stoppedComputes } from "../../control/tenant_computes.ts";
 import { confirmOnTerminal, YES_OPTION } from "../cli/ask.ts";
 import { type Command, JSON_OPTION, optionText, requiredArg } from "../cli/command.ts";
 import { formatTable, print, printJson, Progress } from "../cli/output.ts";
-import { detachTenant } from "./attach.ts";
+import { detachTenant, ownTimelines } from "./attach.ts";
 
 const EXAMPLE_ID = "d70d3869a8c586d3eaf7029fe261620c";
 
@@ -58,15 +58,26 @@ export const tenantRecoverCommand: Command = {
     // Safekeepers and computes have what came later, so the tenant leaves them.
     if (isHere) await detachTenant(environment, client, tenant, progress);
     progress.update("fetching the tenant");
-    const attached = await client.tenantAttach(tenant, at).catch(async (error: unknown) => {
-      if (isHere) await client.tenantAttach(tenant);
-      throw error;
-    });
+    const attached = await assertNotAtSafekeepers(environment, tenant)
+      .then(() => client.tenantAttach(tenant, at))
+      .catch(async (error: unknown) => {
+        if (isHere) await client.tenantAttach(tenant);
+        throw error;
+      });
     if (options["json"] === true) return printJson({ tenant_id: tenant, ...attached, branches });
     print(`tenant ${tenant} is as it was at ${attached.newest_at}`);
     if (isHere) print('make its Postgres anew with "zenith pg start"');
   },
 };
+
+/** A start goes on from the longest log, and would bring back what is given up. */
+async function assertNotAtSafekeepers(environment: Environment, tenant: TenantId): Promise<void> {
+  const left = await ownTimelines(environment, tenant, false);
+  if (left.length === 0) return;
+  throw new ZenithError("conflict", `safekeepers still have WAL of tenant ${tenant}`, {
+    hint: `"zenith tenant attach ${tenant}" first: the store gets what they have; then recover it`,
+  });
+}
 
 /** Returns microseconds since 2000. */
 function parseTime(text: string | undefined): number {

@@ -25,13 +25,15 @@ export async function buryTenant(
   nowMs: number,
 ): Promise<boolean> {
   const keys = new TenantKeys(tenantId);
+  const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
   const before = await readUnlessDestroyed(store, tenantId, nowMs);
   if (before?.manifest?.isDeleted === true) {
     if (nowMs - before.manifest.writtenMs < delayMs) return false;
+    // Somebody may be bringing it back.
+    await generations.assertNewest(before.manifest.version.generation);
     await store.deleteMany(before.garbage.map(({ key }) => keys.folder + key));
     return true;
   }
-  const generations = new Generations(store, tenantId, disk, paths.attachment(tenantId));
   const generation = await generations.next();
   const version = { generation, seq: 1 };
   const manifest = {

@@ -136,6 +136,8 @@ export function inheritParts(parts: readonly WalPart[]): InheritedWal {
 export function cutInherited({ endLsn, spans }: InheritedWal, end: Lsn): InheritedWal {
   if (endLsn <= end) return { endLsn, spans };
   const left = spans?.filter(({ startLsn }) => startLsn < end) ?? null;
+  // Without spans, an LSN would mean all that there is up to it.
+  if (left?.length === 0) return { endLsn: INVALID_LSN, spans: [] };
   return {
     endLsn: end,
     spans: left?.map((span) => ({ ...span, endLsn: minLsn(span.endLsn, end) })) ?? null,
