@@ -548,11 +548,17 @@ export class TimelineStore {
    * Holds the files that may have versions in the range, oldest first. They stay until the result
    * is disposed of. What is in memory is written out first.
    *
-   * @throws {ZenithError} as {@link flush}
+   * @throws {ZenithError} as {@link flush}; `conflict` when the oldest versions are in the range and
+   *   are not all here
    */
   async holdLayers(
     { after, upTo }: LsnRange,
   ): Promise<Disposable & { readonly readers: readonly LayerReader[] }> {
+    if (this.#awaited !== null && after <= this.startLsn) {
+      throw new ZenithError("conflict", `${this.directory} begins with a backup that is not all copied yet`, {
+        hint: '"zenith follow list" says how much is left',
+      });
+    }
     if (this.diskConsistentLsn < Math.min(upTo, this.lastLsn)) await this.flush();
     this.#files.pin();
     const runs = this.#files.layers.runs.filter((run) => run.startLsn < upTo && run.endLsn > after);

@@ -9,7 +9,7 @@ import type { BackupFileContent } from "../../archive/pgbackrest/repository_back
 import { type ArchiveLocation, describeArchive } from "../../common/archive_location.ts";
 import { assert } from "../../common/assert.ts";
 import type { Disk } from "../../common/disk.ts";
-import { errorMessage, ZenithError } from "../../common/errors.ts";
+import { errorMessage, ioError, ZenithError } from "../../common/errors.ts";
 import { sleep } from "../../common/sleep.ts";
 import {
   AbsentBytes,
@@ -53,6 +53,8 @@ interface Unit {
   readonly files: readonly PlacedFile[];
   readonly bytes: number;
   isHere: boolean;
+  /** Whether its files have become units of their own. */
+  isApart: boolean;
   /** Settles when it is here, or could not be read. Null while nobody reads it. */
   taking: Promise<void> | null;
   /** Whether somebody waits for it. */
@@ -208,7 +210,8 @@ export class MountedBackup implements AwaitedKeys {
   async #copyRound(units: readonly Unit[]): Promise<void> {
     const failures: unknown[] = [];
     for (const unit of units) {
-      if (unit.isHere) continue;
+      // The parts of one that was taken apart meanwhile come in the next round.
+      if (unit.isHere || unit.isApart) continue;
       this.#abort.signal.throwIfAborted();
       try {
         await this.#take(unit);
@@ -291,13 +294,14 @@ export class MountedBackup implements AwaitedKeys {
     try {
       for (const file of unit.files) await this.#takeFile(file, files.get(file.name), bulk, unit);
       await bulk.finish();
-      await this.#store.installBase(bulk);
     } catch (error) {
       bulk.abort();
       const reported = this.#unreadable(error);
       if (reported !== error) this.#takeApart(unit);
       throw reported;
     }
+    // If this fails, the store removes the files once no metadata can name them.
+    await this.#store.installBase(bulk);
     unit.isHere = true;
   }
 
@@ -309,6 +313,7 @@ export class MountedBackup implements AwaitedKeys {
         file,
       ) => [file, { ...unit, files: [file], bytes: file.size, taking: null, isWanted: false }]),
     );
+    unit.isApart = true;
     this.#units = this.#units.flatMap((other) => other === unit ? [...single.values()] : [other]);
     for (const { object } of unit.files) {
       for (const awaited of this.#bySlot.get(this.#store.slot(object)) ?? []) {
@@ -395,9 +400,17 @@ export function openMount(parts: Omit<MountedBackupParts, "state">): MountedBack
   return new MountedBackup({ ...parts, state });
 }
 
-/** Removes the file of a backup that is not needed any more. It may have a passphrase in it. */
+/**
+ * Removes the file of a backup that is not needed any more. It may have a passphrase in it.
+ *
+ * @throws {ZenithError} `io`
+ */
 export function forgetMount(disk: Disk, path: string): void {
-  if (disk.statSync(path) !== null) disk.unlinkSync(path);
+  try {
+    if (disk.statSync(path) !== null) disk.unlinkSync(path);
+  } catch (error) {
+    throw ioError("remove", path, error);
+  }
 }
 
 function place(file: MountedFile): PlacedFile {
@@ -430,7 +443,7 @@ function unitsOf(files: readonly PlacedFile[], store: TimelineStore): Unit[] {
   let bytes = 0;
   const endGroup = () => {
     if (group.length > 0) {
-      units.push({ files: group, bytes, isHere: false, taking: null, isWanted: false });
+      units.push({ files: group, bytes, isHere: false, isApart: false, taking: null, isWanted: false });
     }
     group = [];
     bytes = 0;
