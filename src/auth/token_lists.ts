@@ -24,6 +24,20 @@ const MADE: SmallFormat<readonly MadeToken[]> = {
     }),
 };
 
+/**
+ * In the list of revoked tokens, stands for all that a retired key has signed. No token has such an
+ * id.
+ */
+export function retirementOf(kid: string): string {
+  return `${RETIRED}${kid}`;
+}
+
+export function isRetirement(id: string): boolean {
+  return id.startsWith(RETIRED);
+}
+
+const RETIRED = "retired:";
+
 /** A token's id: what fits a line. */
 const TOKEN_ID = /^[\w.:-]{1,200}$/;
 
@@ -42,7 +56,7 @@ export function madeTokens(paths: AuthPaths): SmallFile<readonly MadeToken[]> {
   return new SmallFile(nodeDisk, paths.made, MADE);
 }
 
-/** The ids of the tokens that are refused. */
+/** The ids of the tokens that are refused, and marks: {@link retirementOf}. */
 export function revokedTokens(paths: AuthPaths): SmallFile<readonly string[]> {
   return new SmallFile(nodeDisk, paths.revoked, REVOKED);
 }

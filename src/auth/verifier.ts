@@ -6,7 +6,7 @@ import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts"
 import type { AuthPaths } from "../common/paths.ts";
 import { type Claims, parseClaims, type Principal } from "./claims.ts";
 import { ALGORITHM, readTrustedKeys } from "./key_files.ts";
-import { revokedTokens } from "./token_lists.ts";
+import { retirementOf, revokedTokens } from "./token_lists.ts";
 
 /** How many verified tokens are remembered. Each takes some hundred bytes. */
 const REMEMBERED_MAX = 4096;
@@ -86,7 +86,10 @@ export class Verifier {
     if (exp !== undefined && exp + CLOCK_TOLERANCE_S <= Date.now() / 1000) {
       return `token ${jti} expired at ${new Date(exp * 1000).toISOString()}`;
     }
-    return this.#keys.has(kid) ? undefined : `key ${kid}, which signed token ${jti}, is not trusted here`;
+    if (!this.#keys.has(kid)) return `key ${kid}, which signed token ${jti}, is not trusted here`;
+    return this.#revoked.has(retirementOf(kid))
+      ? `key ${kid}, which signed token ${jti}, is retired`
+      : undefined;
   }
 
   async #verifyNew(token: string): Promise<Principal> {
@@ -118,8 +121,9 @@ export class Verifier {
   }
 
   async #read(stamp: string): Promise<void> {
-    const keys = await readTrustedKeys(this.#paths);
+    // In this order: a list that has forgotten what a retired key signed must not meet that key.
     const revoked = new Set(revokedTokens(this.#paths).read() ?? []);
+    const keys = await readTrustedKeys(this.#paths);
     this.#keys = keys;
     this.#revoked = revoked;
     this.#stamp = stamp;

@@ -5,7 +5,13 @@ import { type Grant, parseClaims } from "../auth/claims.ts";
 import { hasKeys, makeAuthDirectories, makeKey, retireKeys, signingKeyId } from "../auth/key_files.ts";
 import { readTokenFile, writePrivateFile } from "../auth/private_file.ts";
 import { type SignedToken, signToken } from "../auth/sign.ts";
-import { type MadeToken, madeTokens, revokedTokens } from "../auth/token_lists.ts";
+import {
+  isRetirement,
+  type MadeToken,
+  madeTokens,
+  retirementOf,
+  revokedTokens,
+} from "../auth/token_lists.ts";
 import { ZenithError } from "../common/errors.ts";
 import type { AuthPaths } from "../common/paths.ts";
 import { OneAtATime } from "../common/one_at_a_time.ts";
@@ -120,7 +126,7 @@ export async function rotateKeys(paths: AuthPaths, files: readonly string[]): Pr
 export async function retireOldKeys(paths: AuthPaths): Promise<string[]> {
   return await locked(paths, async () => {
     const gone = retireKeys(paths);
-    await forgetRevokedBefore(paths, signingKeyId(paths));
+    await forgetRevokedBefore(paths, signingKeyId(paths), gone);
     await forgetTokens(paths, ({ kid }) => gone.includes(kid));
     return gone;
   });
@@ -196,12 +202,22 @@ function beginningOf(kid: string): string {
   return `key:${kid}`;
 }
 
-/** Forgets what was revoked before the only key that is trusted was made: older ones signed it. */
-async function forgetRevokedBefore(paths: AuthPaths, kid: string | undefined): Promise<void> {
+/**
+ * Forgets what was revoked before the only key that is trusted was made: older ones signed it. The
+ * list names those instead, for servers elsewhere that still have them.
+ *
+ * @param gone the keys that were just retired
+ */
+async function forgetRevokedBefore(
+  paths: AuthPaths,
+  kid: string | undefined,
+  gone: readonly string[],
+): Promise<void> {
   const revoked = revokedTokens(paths);
   const ids = revoked.read() ?? [];
   const at = kid === undefined ? -1 : ids.lastIndexOf(beginningOf(kid));
-  if (at > 0) await revoked.write(ids.slice(at));
+  const kept = ids.filter((id, index) => index >= at || isRetirement(id));
+  if (at > 0 || gone.length > 0) await revoked.write([...gone.map(retirementOf), ...kept]);
 }
 
 async function forgetExpired(paths: AuthPaths): Promise<void> {
