@@ -2,7 +2,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { isIP, type Socket } from "node:net";
-import { connect as connectTls, TLSSocket } from "node:tls";
+import { connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { certificateHash } from "../common/certificate_hash.ts";
 import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
 import { SSL_REQUEST_CODE } from "./message_types.ts";
@@ -149,6 +149,8 @@ export function readPair(certFile: string, keyFile: string): { cert: string; key
 
 function isPair(cert: string, key: string): boolean {
   try {
+    // All of the chain has to be usable, not its first certificate alone.
+    createSecureContext({ cert, key, ...POLICY });
     return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
   } catch {
     return false;

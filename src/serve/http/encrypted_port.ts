@@ -61,7 +61,13 @@ export class EncryptedPort {
       return;
     }
     plain.setNoDelay(true);
-    const { socket } = tls.accept(plain, "http/1.1");
+    let socket: Socket;
+    try {
+      ({ socket } = tls.accept(plain, "http/1.1"));
+    } catch {
+      plain.destroy();
+      return;
+    }
     const connection: Connection = { busy: 0, timer: undefined };
     this.#connections.set(socket, connection);
     socket.on("error", () => socket.destroy());

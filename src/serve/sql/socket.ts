@@ -18,7 +18,11 @@ export function upgradeToPostgres(
   const [path] = (request.url ?? "").split("?");
   const stream = path === PATH ? acceptWebSocket(request, socket, head) : undefined;
   if (stream === undefined) {
-    socket.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    // Nobody reads it any more, so nobody would see its other end close.
+    socket.end(
+      "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+      () => socket.destroy(),
+    );
     return;
   }
   const host = (request.headers.host ?? "").replace(/:\d+$/, "").toLowerCase();

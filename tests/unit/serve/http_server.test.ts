@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { Agent, request } from "node:https";
-import { connect } from "node:net";
+import { connect, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
@@ -96,6 +96,18 @@ describe("the HTTPS port", () => {
       kept.destroy();
       await server.close();
     }
+  });
+});
+
+describe("a certificate", () => {
+  const skip = "Deno" in globalThis ? "Deno reads the rest of a chain when a connection needs it" : false;
+
+  test("is no good when the rest of its chain is broken", { skip }, async () => {
+    const before = tls.accept(new Socket()).cert;
+    await certify("two");
+    appendFileSync(join(dir, "cert"), "-----BEGIN CERTIFICATE-----\nMIIB\n");
+    assert.equal(tls.accept(new Socket()).cert, before);
+    assert.equal(errors.length, 1);
   });
 });
 
