@@ -145,7 +145,8 @@ export class Servers {
   async #lookAhead(): Promise<void> {
     const { signal } = this.#ending;
     for (; !signal.aborted && this.#ahead !== undefined; await sleep(LOOK_AHEAD_MS, signal)) {
-      await this.#ahead.fill();
+      // It is not waited for: a process that is stuck would hold up the end of this one.
+      void this.#ahead.fill();
     }
   }
 

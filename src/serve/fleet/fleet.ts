@@ -110,9 +110,10 @@ export class Fleet {
       }),
     );
     await this.#looking;
-    const starts = [...this.#members.values()].map(({ starting }) => starting);
+    // A restore starts its compute again when it is done.
+    const changes = [...this.#members.values()].map(({ turns }) => turns.settled());
     const settled = new AbortController();
-    void Promise.allSettled(starts).then(() => settled.abort());
+    void Promise.allSettled(changes).then(() => settled.abort());
     await sleep(STARTS_END_MS, settled.signal);
   }
 
