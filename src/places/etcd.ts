@@ -23,6 +23,8 @@ type Json = Readonly<Record<string, unknown>>;
 /** What a member answers that wants to know, or know anew, who asks. */
 const WHO_ASKS = /invalid auth token|revision of auth store is old|user name is empty/;
 const PERMISSION_DENIED = 7;
+/** What etcd says of a wrong name or password. */
+const INVALID_ARGUMENT = 3;
 /** How much of another answer is shown. */
 const SAID_MAX = 200;
 
@@ -151,6 +153,8 @@ export class Etcd {
     const password = readPassword(passwordFile);
     const { ok, answer, problem } = await this.#post(endpoint, "auth/authenticate", { name, password });
     if (ok) return String(answer["token"]);
+    // Other troubles pass, or are those of this member alone.
+    if (answer["code"] !== INVALID_ARGUMENT) throw new Error(problem);
     throw new ZenithError("forbidden", `etcd at ${endpoint} does not let user "${name}" in: ${problem}`, {
       hint: `the password is what ${passwordFile} has`,
     });
