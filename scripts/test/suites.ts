@@ -72,15 +72,9 @@ function computation(job: Job): Job {
  */
 const OF_BOTH_MODES: ReadonlySet<string> = new Set([
   "base_backup",
-  "branch_behind",
-  "branch_restore",
   "compute",
-  "ddl_databases",
-  "first_start",
   "large_records",
-  "pgbench",
   "postgres_crash",
-  "read_only_past",
   "restart",
   "twophase",
   "unlogged",

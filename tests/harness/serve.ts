@@ -14,6 +14,8 @@ import { until, type ZenithEnv } from "./zenith_env.ts";
 
 export const DOMAIN = "db.localhost";
 
+const STOP_TIMEOUT_MS = 180_000;
+
 export class Serve implements AsyncDisposable {
   readonly env: ZenithEnv;
   readonly httpPort: number;
@@ -81,7 +83,8 @@ export class Serve implements AsyncDisposable {
     const found = checkPidFile(this.env.paths.servePidFile);
     if (found.state !== "running") return;
     process.kill(found.process.pid, signal);
-    await until("zenith serve has ended", () => !isRunning(found.process));
+    // It stops each compute first.
+    await until("zenith serve has ended", () => !isRunning(found.process), STOP_TIMEOUT_MS);
   }
 
   passwordOf(role: string, tenant: TenantId = this.env.defaultTenant): string {

@@ -92,7 +92,9 @@ describe("a storm at branches that sleep", () => {
     }));
     assert.deepEqual(new Set(answers), new Set(["zenith_owner"]));
     await Promise.all([refusals, gone, ...left]);
-    assert.equal(serve.log().slice(logged).match(/"woke a compute"/g)?.length, BRANCHES.length);
+    const woken = () => serve.log().slice(logged).match(/"woke a compute"/g)?.length ?? 0;
+    await until("the log has it", () => woken() >= BRANCHES.length);
+    assert.equal(woken(), BRANCHES.length);
     await Promise.all(right.map((client) => client.end()));
     // A session that nobody has would keep its Postgres awake.
     await untilAllSleep();
@@ -128,7 +130,8 @@ describe("kill -9 of serve under writes", () => {
     const before = BRANCHES.map(processOf);
     await serve.kill9();
     const then = acknowledged.map((rows) => rows.length);
-    await serve.run(...SLEEPY);
+    // Nothing sleeps before its writers are back.
+    await serve.run("--suspend-after", "5s");
     await untilAllHave(then.map((count) => count + ROWS));
     assert.deepEqual(BRANCHES.map(processOf), before);
     isOver = true;

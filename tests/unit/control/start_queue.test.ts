@@ -9,6 +9,11 @@ import { inStartQueue } from "../../../src/control/start_queue.ts";
 
 const PLACES = 2;
 
+/** Tickets of one millisecond have no order. */
+async function nextTicket(): Promise<void> {
+  for (const now = Date.now(); Date.now() === now;) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
 describe("the queue of starts", () => {
   let directory: string;
   before(() => {
@@ -33,8 +38,7 @@ describe("the queue of starts", () => {
         ended++;
       };
       starts.push(enter(start, () => waited++));
-      // Tickets of one millisecond have no order.
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await nextTicket();
     }
     go();
     await Promise.all(starts);
@@ -54,7 +58,11 @@ describe("the queue of starts", () => {
   test("lets go of those that wait when nobody wants them any more", async () => {
     const { promise: free, resolve: go } = Promise.withResolvers<void>();
     const ending = new AbortController();
-    const inside = [1, 2].map(() => enter(() => free, undefined, ending.signal));
+    const inside: Promise<void>[] = [];
+    for (let i = 0; i < PLACES; i++) {
+      inside.push(enter(() => free, undefined, ending.signal));
+      await nextTicket();
+    }
     const { promise: allWait, resolve: waits } = Promise.withResolvers<void>();
     const last = enter(() => assert.fail("it has started"), waits, ending.signal);
     await allWait;

@@ -13,7 +13,7 @@ import { EXHAUSTIVE, Random, seeds } from "../../harness/random.ts";
 import { ingest, reconstruct, TimelineModel } from "../../harness/timeline_model.ts";
 import { expectSameReads, randomRecord } from "../../harness/timeline_workload.ts";
 
-const SEEDS = EXHAUSTIVE ? 80 : 40;
+const SEEDS = EXHAUSTIVE ? 60 : 30;
 const STEPS = 40;
 const MAX_TIMELINES = 6;
 

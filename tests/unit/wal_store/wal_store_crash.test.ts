@@ -122,7 +122,7 @@ async function check(store: WalStore, expected: Expectation): Promise<Lsn> {
 }
 
 describe("WalStore without power", () => {
-  for (const seed of seeds(150)) {
+  for (const seed of seeds(60)) {
     test(`leaves a prefix of what was written, with all that was durable (ZENITH_SEED=${seed})`, async () => {
       const random = new Random(seed);
       const disk = new FaultyDisk(random);

@@ -13,7 +13,7 @@ import { EXHAUSTIVE, Random, seeds } from "../../../harness/random.ts";
 import { RemoteTenant } from "../../../harness/remote_tenant.ts";
 import { ScheduledStore } from "../../../harness/scheduled_store.ts";
 
-const HISTORIES = EXHAUSTIVE ? 150 : 30;
+const HISTORIES = EXHAUSTIVE ? 75 : 30;
 const STEPS = 8;
 /** In turns of the event loop, of which a request takes a few. */
 const LATEST_TAKEOVER = 40;
