@@ -548,8 +548,8 @@ export class TimelineStore {
    * Holds the files that may have versions in the range, oldest first. They stay until the result
    * is disposed of. What is in memory is written out first.
    *
-   * @throws {ZenithError} as {@link flush}; `conflict` when the oldest versions are in the range and
-   *   are not all here
+   * @throws {ZenithError} as {@link flush}; `conflict` when the range has oldest versions that are
+   *   not all here
    */
   async holdLayers(
     { after, upTo }: LsnRange,
