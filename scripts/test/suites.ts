@@ -2,6 +2,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Job, Report } from "./jobs.ts";
+import { scratchDirectory } from "./scratch.ts";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
 
@@ -132,11 +133,15 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "tour",
 ]);
 
+/** What is about disks themselves, or has a program that wants one. */
+const NEEDS_DISK: ReadonlySet<string> = new Set([]);
+
 /** A job for each file: every environment of a test has ports and directories of its own. */
 function integrationJobs(suffix: string, files: readonly string[], env?: Job["env"]): Job[] {
   return files.map((file) => {
     const name = file.replace(".test.ts", "");
-    const job = bunTest(`${name}${suffix}`, [`./tests/integration/${file}`], 15, env);
+    const scratch = NEEDS_DISK.has(name) ? {} : { TMPDIR: scratchDirectory() };
+    const job = bunTest(`${name}${suffix}`, [`./tests/integration/${file}`], 15, { ...scratch, ...env });
     return USES_DEFAULT_PORTS.has(name) ? { ...job, needsAlone: "the default ports" } : job;
   });
 }
