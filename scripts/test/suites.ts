@@ -164,11 +164,11 @@ export const SUITES: Readonly<Record<string, Suite>> = {
   },
   unit: {
     jobs: [
-      computation(bunTest("unit on Bun", ["./tests/unit"], 20)),
+      computation(bunTest("unit on Bun", ["./tests/unit"], 30)),
       computation({
         name: "unit on Deno",
         command: ["deno", "test", "--allow-all", "--no-check", "--quiet", "tests/unit"],
-        minutes: 20,
+        minutes: 30,
         read: readDeno,
       }),
     ],
