@@ -133,8 +133,11 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "tour",
 ]);
 
-/** What is about disks themselves, or has a program that wants one. */
-const NEEDS_DISK: ReadonlySet<string> = new Set([]);
+/** What memory is no disk for. */
+const NEEDS_DISK: ReadonlySet<string> = new Set([
+  // Bun opens a file in memory that is its output once more, and keeps it open.
+  "spares",
+]);
 
 /** A job for each file: every environment of a test has ports and directories of its own. */
 function integrationJobs(suffix: string, files: readonly string[], env?: Job["env"]): Job[] {
