@@ -187,7 +187,7 @@ describe("the schema of a branch", { skip }, () => {
     await neon("neonctl", "branches", "create", "--name", "more", ...project);
     const uri = reachable(await neon("neonctl", "connection-string", "more", ...project));
     await serve.psql(uri, "CREATE TABLE added (a int)");
-    const { stdout } = await tryNeon("neonctl-2", [
+    const { code, stdout, stderr } = await tryNeon("neonctl-2", [
       "branches",
       "schema-diff",
       "main",
@@ -196,6 +196,7 @@ describe("the schema of a branch", { skip }, () => {
       "postgres",
       ...project,
     ]);
+    assert.equal(code, 0, `${stderr}\n${serve.log()}`);
     assert.match(stdout, /\+CREATE TABLE public\.added/);
   });
 });
