@@ -3,7 +3,7 @@
  * progress, then that it is ready, or why it could not start. By default it goes through a pipe at
  * file descriptor 3.
  */
-import { closeSync, readdirSync, readlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, readdirSync, readlinkSync, writeSync } from "node:fs";
 import {
   type InferOutput,
   literal,
@@ -102,8 +102,8 @@ export function openParentChannel(): ParentChannel {
 function closeCopiesOfOutput(): void {
   const directory = "/proc/self/fd";
   try {
+    if (!fstatSync(1).isFile()) return;
     const output = readlinkSync(`${directory}/1`);
-    if (output.startsWith("/dev/")) return;
     for (const fd of readdirSync(directory).map(Number)) {
       if (fd > STATUS_FD && isLinkTo(`${directory}/${fd}`, output)) closeSync(fd);
     }
