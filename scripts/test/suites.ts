@@ -133,10 +133,7 @@ const USES_DEFAULT_PORTS: ReadonlySet<string> = new Set([
   "tour",
 ]);
 
-/**
- * Long ones that know no difference between a disk and memory. Others do: "spares" looks at open
- * files, and the runtime opens an output that is in memory once more.
- */
+/** Long ones that were seen to know no difference between a disk and memory. */
 const IN_MEMORY: ReadonlySet<string> = new Set([
   "branch_diff",
   "compute",
@@ -160,6 +157,7 @@ const IN_MEMORY: ReadonlySet<string> = new Set([
   "serve_api",
   "serve_pooler",
   "serve_storms",
+  "spares",
   "status",
   "tablespaces",
   "tools",
@@ -169,9 +167,10 @@ const IN_MEMORY: ReadonlySet<string> = new Set([
 
 /** A job for each file: every environment of a test has ports and directories of its own. */
 function integrationJobs(suffix: string, files: readonly string[], env?: Job["env"]): Job[] {
+  const inMemory = { TMPDIR: scratchDirectory() };
   return files.map((file) => {
     const name = file.replace(".test.ts", "");
-    const scratch = IN_MEMORY.has(name) ? { TMPDIR: scratchDirectory() } : {};
+    const scratch = IN_MEMORY.has(name) ? inMemory : {};
     const job = bunTest(`${name}${suffix}`, [`./tests/integration/${file}`], 15, { ...scratch, ...env });
     return USES_DEFAULT_PORTS.has(name) ? { ...job, needsAlone: "the default ports" } : job;
   });
