@@ -1,6 +1,5 @@
 /** TLS of requests by `fetch`, which each runtime configures in its own way. */
-import { readFileSync } from "node:fs";
-import { ioError } from "./errors.ts";
+import { readText } from "./read_text.ts";
 
 /** Files in PEM format. */
 export interface TlsFiles {
@@ -17,17 +16,12 @@ interface DenoClients {
 
 /** Returns what makes `fetch` use these files. @throws {ZenithError} `io` */
 export function fetchTls({ ca, own }: TlsFiles): RequestInit {
-  const pem = { ca: read(ca), ...(own === undefined ? {} : { cert: read(own.cert), key: read(own.key) }) };
+  const pem = {
+    ca: readText(ca),
+    ...(own === undefined ? {} : { cert: readText(own.cert), key: readText(own.key) }),
+  };
   const deno = (globalThis as { Deno?: DenoClients }).Deno;
   if (deno === undefined) return { tls: pem } as RequestInit;
   const { ca: caCert, ...pair } = pem;
   return { client: deno.createHttpClient({ caCerts: [caCert], ...pair }) } as RequestInit;
-}
-
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw ioError("read", path, error);
-  }
 }

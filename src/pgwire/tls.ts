@@ -1,10 +1,11 @@
 /** TLS on the PostgreSQL wire, both sides. It begins after SSLRequest, with ALPN `postgresql`. */
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { isIP, type Socket } from "node:net";
 import { connect as connectTls, createSecureContext, TLSSocket } from "node:tls";
 import { certificateHash } from "../common/certificate_hash.ts";
-import { errorMessage, ioError, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { errorMessage, systemErrorCode, ZenithError } from "../common/errors.ts";
+import { readText } from "../common/read_text.ts";
 import { SSL_REQUEST_CODE } from "./message_types.ts";
 import { ProtocolError } from "./sqlstate.ts";
 
@@ -138,8 +139,8 @@ export function clientCertificate(socket: Socket): string | undefined {
  * @throws {ZenithError} `io` when they can't be read, `invalid_argument` when they are no pair
  */
 export function readPair(certFile: string, keyFile: string): { cert: string; key: string } {
-  const cert = readPem(certFile);
-  const key = readPem(keyFile);
+  const cert = readText(certFile);
+  const key = readText(keyFile);
   if (isPair(cert, key)) return { cert, key };
   throw new ZenithError(
     "invalid_argument",
@@ -154,14 +155,6 @@ function isPair(cert: string, key: string): boolean {
     return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
   } catch {
     return false;
-  }
-}
-
-function readPem(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw ioError("read", path, error);
   }
 }
 

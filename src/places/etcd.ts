@@ -1,6 +1,6 @@
 /** What we use of etcd 3.4 and later, by the JSON gateway that each member has at /v3. */
-import { readFileSync } from "node:fs";
-import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
+import { errorMessage, ZenithError } from "../common/errors.ts";
+import { readText } from "../common/read_text.ts";
 import { fetchTls } from "../common/fetch_tls.ts";
 import type { EtcdLocation } from "./location.ts";
 
@@ -150,7 +150,7 @@ export class Etcd {
     endpoint: string,
     { name, passwordFile }: { readonly name: string; readonly passwordFile: string },
   ): Promise<string> {
-    const password = readPassword(passwordFile);
+    const password = readText(passwordFile).trimEnd();
     const { ok, answer, problem } = await this.#post(endpoint, "auth/authenticate", { name, password });
     if (ok) return String(answer["token"]);
     // Other troubles pass, or are those of this member alone.
@@ -187,13 +187,5 @@ function parseAnswer(text: string): Json | null {
     return JSON.parse(text) as Json;
   } catch {
     return null;
-  }
-}
-
-function readPassword(path: string): string {
-  try {
-    return readFileSync(path, "utf8").trimEnd();
-  } catch (error) {
-    throw ioError("read", path, error);
   }
 }

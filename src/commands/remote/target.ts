@@ -2,8 +2,8 @@
  * Which server a command line is for: `--remote`, `--token` and `--ca`, or variables in their
  * place.
  */
-import { readFileSync } from "node:fs";
-import { ioError, ZenithError } from "../../common/errors.ts";
+import { ZenithError } from "../../common/errors.ts";
+import { readText } from "../../common/read_text.ts";
 import { isLoopback } from "../../common/host_port.ts";
 
 /** A `zenith serve` elsewhere. */
@@ -80,12 +80,4 @@ function parseUrl(text: string): URL {
     );
   }
   return url;
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw ioError("read", path, error);
-  }
 }
