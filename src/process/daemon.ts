@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { errorMessage, ioError, ZenithError } from "../common/errors.ts";
 import {
   type DaemonMessage,
-  parseDaemonMessage,
+  messageReader,
   type StartingProcess,
   STATUS_FD,
   STATUS_FD_VARIABLE,
@@ -37,7 +37,7 @@ export interface StartDaemonOptions {
 /**
  * The command that starts this program again: the compiled executable, or a runtime with `cli.ts`.
  */
-export function selfCommand(args: readonly string[]): { file: string; args: string[] } {
+function selfCommand(args: readonly string[]): { file: string; args: string[] } {
   if (isCompiled()) return { file: process.execPath, args: [...args] };
   const cli = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "cli.ts");
   const runtimeArgs = "deno" in process.versions ? ["run", "--allow-all", "--no-check"] : [];
@@ -68,22 +68,12 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonRe
   let timer: NodeJS.Timeout | undefined;
   try {
     return await new Promise<DaemonReady>((resolve, reject) => {
-      let pending = "";
       const onMessage = (message: DaemonMessage): void => {
         if (message.type === "progress") options.onProgress?.(message.text);
         else if (message.type === "ready") resolve({ pid: starting.pid!, address: message.address });
         else reject(new ZenithError(message.kind, message.message, hintOf(message)));
       };
-      const onData = (text: string): void => {
-        pending += text;
-        const lines = pending.split("\n");
-        pending = lines.pop()!;
-        for (const line of lines) {
-          const message = parseDaemonMessage(line);
-          if (message !== undefined) onMessage(message);
-        }
-      };
-      starting.listen(onData, (how) => {
+      starting.listen(onMessage, (how) => {
         reject(
           new ZenithError("unavailable", `${options.args[0]} ${how} before it was ready`, {
             hint: `see the end of ${options.logFile}`,
@@ -114,11 +104,17 @@ function hintOf({ hint }: { readonly hint?: string | undefined }): { hint?: stri
 /** How long to wait for the rest of an ended process's pipe. */
 const LAST_WORDS_MS = 500;
 
-function startProcess(words: readonly string[], logFd: number): StartingProcess {
+/**
+ * Starts this program again, detached, with a pipe for what it reports.
+ *
+ * @param output where what it prints goes: a file descriptor, or nowhere
+ * @throws {ZenithError} `io`
+ */
+export function startProcess(words: readonly string[], output: number | "ignore"): StartingProcess {
   const { file, args } = selfCommand(words);
   const child = spawn(file, args, {
     detached: true,
-    stdio: ["ignore", logFd, logFd, "pipe"],
+    stdio: ["ignore", output, output, "pipe"],
     env: { ...process.env, [STATUS_FD_VARIABLE]: String(STATUS_FD) },
   });
   // It may come although what follows throws already.
@@ -129,9 +125,9 @@ function startProcess(words: readonly string[], logFd: number): StartingProcess 
   }
   return {
     pid: child.pid,
-    listen(onData, onGone) {
+    listen(onMessage, onGone) {
       let exited = false;
-      pipe.on("data", (chunk: Uint8Array) => onData(chunk.toString()));
+      pipe.on("data", messageReader(onMessage));
       pipe.on("error", () => {});
       pipe.on("close", () => {
         if (exited) onGone("ended");

@@ -1,6 +1,6 @@
 /** Hands the work of a new process to one that waits for some. */
 import { connect } from "node:net";
-import type { StartingProcess } from "./parent_channel.ts";
+import { messageReader, type StartingProcess } from "./parent_channel.ts";
 import { sleep } from "../common/sleep.ts";
 import { holdsPidFile, isRunning } from "./pid_file.ts";
 import { hasSameSurroundings, isOfSameProgram } from "./same_surroundings.ts";
@@ -82,8 +82,8 @@ function take(spare: FoundSpare, request: SpareRequest): Promise<StartingProcess
       socket.write(`${JSON.stringify(request)}\n`);
       resolve({
         pid: spare.process.pid,
-        listen(onData, onGone) {
-          socket.on("data", (chunk: Uint8Array) => onData(chunk.toString()));
+        listen(onMessage, onGone) {
+          socket.on("data", messageReader(onMessage));
           socket.on("close", () => onGone("ended"));
         },
         leave: () => socket.destroy(),

@@ -33,8 +33,22 @@ const MessageSchema = variant("type", [
 
 export type DaemonMessage = InferOutput<typeof MessageSchema>;
 
+/** Returns what takes a daemon's output in pieces, and calls `onMessage` for each message in it. */
+export function messageReader(onMessage: (message: DaemonMessage) => void): (chunk: Uint8Array) => void {
+  let pending = "";
+  return (chunk) => {
+    pending += Buffer.from(chunk).toString();
+    const lines = pending.split("\n");
+    pending = lines.pop()!;
+    for (const line of lines) {
+      const message = parseMessage(line);
+      if (message !== undefined) onMessage(message);
+    }
+  };
+}
+
 /** @returns undefined for a line that is no message */
-export function parseDaemonMessage(line: string): DaemonMessage | undefined {
+function parseMessage(line: string): DaemonMessage | undefined {
   try {
     const message = safeParse(MessageSchema, JSON.parse(line));
     return message.success ? message.output : undefined;
@@ -46,8 +60,8 @@ export function parseDaemonMessage(line: string): DaemonMessage | undefined {
 /** A process that is becoming a daemon. */
 export interface StartingProcess {
   readonly pid: number | undefined;
-  /** @param onData receives its messages in pieces @param onGone says how it ended */
-  listen(onData: (text: string) => void, onGone: (how: string) => void): void;
+  /** @param onGone says how it ended */
+  listen(onMessage: (message: DaemonMessage) => void, onGone: (how: string) => void): void;
   /** Stops listening. The process goes on. */
   leave(): void;
 }

@@ -2,12 +2,10 @@
  * Has a process wait for work that nobody has yet, so that the next start needn't wait until a new
  * process has loaded its code.
  */
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { sleep } from "../common/sleep.ts";
-import { selfCommand } from "./daemon.ts";
+import { startProcess } from "./daemon.ts";
 import { tryLockFile } from "./file_lock.ts";
-import { parseDaemonMessage, STATUS_FD, STATUS_FD_VARIABLE } from "./parent_channel.ts";
 import { hasSameSurroundings, isOfSameProgram } from "./same_surroundings.ts";
 import { canBeSpare } from "./spare.ts";
 import { findSpares, hasFreeSlot, makeSpareDirectory } from "./spare_slots.ts";
@@ -76,13 +74,7 @@ export class SpareAhead {
   }
 
   async #start(): Promise<void> {
-    const { file, args } = selfCommand(this.#args);
-    const child = spawn(file, args, {
-      detached: true,
-      stdio: ["ignore", "ignore", "ignore", "pipe"],
-      env: { ...process.env, [STATUS_FD_VARIABLE]: String(STATUS_FD) },
-    });
-    const pipe = child.stdio[STATUS_FD];
+    const starting = startProcess(this.#args, "ignore");
     const claimed = Promise.withResolvers<void>();
     const ready = Promise.withResolvers<void>();
     this.#claimed = claimed.promise;
@@ -90,17 +82,12 @@ export class SpareAhead {
       claimed.resolve();
       ready.resolve();
     };
-    child.on("error", gone);
-    child.on("exit", gone);
-    pipe?.on("error", () => {});
-    pipe?.on("data", (chunk: Uint8Array) => {
+    starting.listen(({ type }) => {
       claimed.resolve();
-      const messages = chunk.toString().split("\n").map(parseDaemonMessage);
-      if (messages.some((message) => message !== undefined && message.type !== "progress")) ready.resolve();
-    });
+      if (type !== "progress") ready.resolve();
+    }, gone);
     await ready.promise;
-    pipe?.destroy();
-    child.unref();
+    starting.leave();
   }
 }
 
