@@ -218,6 +218,22 @@ export class ZenithEnv implements AsyncDisposable {
     await this.zenith("branch", name, start, "--tenantid", tenant);
   }
 
+  /** Makes a branch, runs `work` on its Postgres, and stops that. */
+  async onBranch<T>(
+    name: string,
+    start: string,
+    tenant: TenantId,
+    work: (pg: Compute) => Promise<T>,
+  ): Promise<T> {
+    await this.branch(name, start, tenant);
+    const pg = await this.startCompute(name, tenant);
+    try {
+      return await work(pg);
+    } finally {
+      await pg.stop();
+    }
+  }
+
   /** Starts the branch's Postgres, made when there is none yet. */
   async startCompute(branch = "main", tenant: TenantId = this.defaultTenant): Promise<Compute> {
     const known = this.#computes.get(`${tenant}/${branch}`);

@@ -66,16 +66,6 @@ describe("a branch that follows an archive", () => {
     });
   }
 
-  async function on<T>(tenant: TenantId, branch: string, work: (pg: Compute) => Promise<T>): Promise<T> {
-    await env.branch(branch, "prod", tenant);
-    const pg = await env.startCompute(branch, tenant);
-    try {
-      return await work(pg);
-    } finally {
-      await pg.stop();
-    }
-  }
-
   const count = (pg: Compute) => pg.value("SELECT count(*)::int FROM t", [], AS);
 
   const skip = findProgram("pgbackrest") === undefined ? "there is no pgbackrest here" : false;
@@ -94,14 +84,14 @@ describe("a branch that follows an archive", () => {
     const { source, slot } = await followed(tenant);
     assert.equal(source, `archive ${archive}`);
     assert.equal(slot, null);
-    assert.equal(await on(tenant, "first", count), 2000);
+    assert.equal(await env.onBranch("first", "prod", tenant, count), 2000);
 
     await env.pageserver.kill9();
     await cluster.sql.unsafe("INSERT INTO t SELECT generate_series(1, 100000)");
     await tool.archiveAll();
     await env.pageserver.start();
     await untilArrived(tenant);
-    await on(tenant, "second", async (pg) => {
+    await env.onBranch("second", "prod", tenant, async (pg) => {
       assert.equal(await count(pg), 102_000);
       await pg.query("CREATE TABLE mine ()", AS);
     });
@@ -183,7 +173,7 @@ describe("a branch that follows an archive", () => {
       assert.equal(await followed(tenant), undefined);
       await follow(["--archive", archive, "--base", tars, "--tenantid", tenant]);
       await untilArrived(tenant);
-      assert.equal(await on(tenant, "whole", count), 1000);
+      assert.equal(await env.onBranch("whole", "prod", tenant, count), 1000);
       await env.zenith("follow", "remove", "prod", "--tenantid", tenant);
     });
   });
@@ -218,7 +208,7 @@ describe("a branch that follows an archive", () => {
       await until("both are there", () => segments().includes(last));
 
       await untilArrived(tenant, 2);
-      await on(tenant, "test", async (pg) => {
+      await env.onBranch("test", "prod", tenant, async (pg) => {
         assert.equal(await count(pg), 2000);
         assert.equal(await pg.value("SELECT count(*)::int FROM after_failover", [], AS), 500);
         assert.equal(await pg.value("SELECT to_regclass('too_late')", [], AS), null);
@@ -228,7 +218,7 @@ describe("a branch that follows an archive", () => {
       const later = parseTenantId(
         JSON.parse(await env.zenith("import", base, "--wal", archive, "--as", "prod", "--json")).tenant_id,
       );
-      await on(later, "test", async (pg) => {
+      await env.onBranch("test", "prod", later, async (pg) => {
         assert.equal(await pg.value("SELECT count(*)::int FROM after_failover", [], AS), 500);
         assert.equal(await pg.value("SELECT to_regclass('too_late')", [], AS), null);
       });
@@ -262,7 +252,7 @@ describe("a branch that follows an archive", () => {
       cpSync(aside, join(archive, gap));
       await untilArrived(tenant);
       assert.equal((await followed(tenant)).problem, null);
-      assert.equal(await on(tenant, "test", count), 3000);
+      assert.equal(await env.onBranch("test", "prod", tenant, count), 3000);
 
       // A segment of another cluster under the next name.
       await using other = await StockCluster.start({

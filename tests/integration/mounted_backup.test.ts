@@ -8,7 +8,7 @@ import { findProgram } from "../../src/process/find_program.ts";
 import { PgBackRest } from "../harness/pgbackrest.ts";
 import { amcheck } from "../harness/programs.ts";
 import { StockCluster } from "../harness/stock_cluster.ts";
-import { type Compute, until, ZenithEnv } from "../harness/zenith_env.ts";
+import { until, ZenithEnv } from "../harness/zenith_env.ts";
 
 /** What Debian's pgBackRest goes with. */
 const MAJOR = 15;
@@ -50,16 +50,6 @@ describe("a backup that is not copied yet", { skip }, () => {
       readonly uncopied_bytes: number | null;
     }[];
     return list.find(({ tenant_id }) => tenant_id === tenant)!;
-  }
-
-  async function on<T>(tenant: TenantId, branch: string, work: (pg: Compute) => Promise<T>): Promise<T> {
-    await env.branch(branch, "prod", tenant);
-    const pg = await env.startCompute(branch, tenant);
-    try {
-      return await work(pg);
-    } finally {
-      await pg.stop();
-    }
   }
 
   /** The repository's file of a relation that is not in a bundle. */
@@ -115,7 +105,7 @@ describe("a backup that is not copied yet", { skip }, () => {
       const { state, lag_bytes } = await followed(tenant);
       return state === "waiting" && lag_bytes === 0;
     });
-    await on(tenant, "first", async (pg) => {
+    await env.onBranch("first", "prod", tenant, async (pg) => {
       assert.equal(await pg.value(content("hot"), [], AS), await expected("hot"));
       assert.equal(await pg.value(content("late"), [], AS), await expected("late"));
       assert.equal(await pg.value("SELECT count(*)::int FROM scratch", [], AS), 0);
@@ -142,7 +132,7 @@ describe("a backup that is not copied yet", { skip }, () => {
     await env.pageserver.kill9();
     renameSync(`${stored}.away`, stored);
     await env.pageserver.start();
-    await on(tenant, "second", async (pg) => {
+    await env.onBranch("second", "prod", tenant, async (pg) => {
       assert.equal(await pg.value(content("cold"), [], AS), await expected("cold"));
     });
     await until("all is copied", () => !existsSync(mount));
@@ -151,7 +141,7 @@ describe("a backup that is not copied yet", { skip }, () => {
     rmSync(join(tool.repository(1), "backup"), { recursive: true });
     await env.pageserver.kill9();
     await env.pageserver.start();
-    await on(tenant, "third", async (pg) => {
+    await env.onBranch("third", "prod", tenant, async (pg) => {
       for (const table of ["hot", "cold", "late"]) {
         assert.equal(await pg.value(content(table), [], AS), await expected(table));
       }
