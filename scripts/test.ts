@@ -41,6 +41,10 @@ function report(results: readonly Result[]): void {
   console.log(
     `\nslowest: ${slowest.map(({ job, seconds }) => `${job.name} ${seconds.toFixed(0)} s`).join(", ")}`,
   );
+  // Once more at the end, where whoever has only that can read it.
+  for (const { job, excerpts } of results) {
+    for (const excerpt of excerpts) console.log(`\n=== ${job.name}\n${excerpt}`);
+  }
   for (const { job, failures } of results) {
     for (const failure of failures) console.log(`failed: ${job.name}: ${failure}`);
   }

@@ -2,10 +2,11 @@
  * The npm packages: one with a few lines of JavaScript that everybody installs, and one per platform with the
  * executable, of which npm installs the one that fits (`optionalDependencies` with `os`, `cpu` and `libc`).
  */
-import { createReadStream, createWriteStream, readFileSync, statSync } from "node:fs";
+import { createReadStream, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { type Pack, pack } from "tar-stream";
 import { ROOT } from "./release_info.ts";
 import type { PackageFile } from "./tree.ts";
@@ -87,7 +88,10 @@ function formatJson(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** As `npm pack` does, but with a time of our own and the compression that is asked for. */
+/**
+ * As `npm pack` does, but with a time of our own and the compression that is asked for. All of it is
+ * compressed at once: what a stream makes of the same bytes depends on the pieces in which they come.
+ */
 async function writeTarball(
   name: string,
   { time, compression, directory }: NpmOptions,
@@ -95,10 +99,10 @@ async function writeTarball(
 ): Promise<string> {
   const out = join(directory, name);
   const tar = pack();
-  const written = pipeline(tar, createGzip({ level: compression }), createWriteStream(out));
+  const content = buffer(tar);
   for (const file of [...files].sort((a, b) => a.path < b.path ? -1 : 1)) await addFile(tar, file, time);
   tar.finalize();
-  await written;
+  writeFileSync(out, gzipSync(await content, { level: compression }));
   return out;
 }
 

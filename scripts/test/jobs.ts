@@ -28,6 +28,22 @@ export interface Report extends Counts {
 export interface Result extends Report {
   readonly job: Job;
   readonly seconds: number;
+  /** What was printed before each failure; of a job that ended by itself, what it printed last. */
+  readonly excerpts: readonly string[];
+}
+
+/** Enough for a message, what it compares, and where it was thrown. */
+const EXCERPT_LINES = 40;
+
+function excerptsOf(output: string): string[] {
+  const excerpts: string[] = [];
+  let lines: string[] = [];
+  for (const line of output.trimEnd().split("\n")) {
+    lines.push(line);
+    if (line.startsWith("(fail) ")) excerpts.push(lines.slice(-EXCERPT_LINES).join("\n"));
+    if (/^\((?:pass|fail|skip)\) /.test(line)) lines = [];
+  }
+  return excerpts.length > 0 ? excerpts : [lines.slice(-EXCERPT_LINES).join("\n")];
 }
 
 /** For a command to end what it has started; it is killed then. */
@@ -89,24 +105,26 @@ async function runJob(
     late = true;
     print(`\n=== ${job.name} has not ended after ${Math.round(limitMs / 1000)} s: it is ended\n`);
   });
-  const status = await new Promise<number>((resolve, reject) => {
+  const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => resolve(code ?? 1));
+    child.on("close", (...how) => resolve(how));
   });
   ended();
   // What prints no counts is one thing that passes or fails.
   const read = job.read(output) ?? { passed: status === 0 ? 1 : 0, failed: 0, failures: [] };
   // A runner that breaks down without having counted a failure has failed all the same.
   const brokeDown = status !== 0 && read.failed === 0;
+  const failed = brokeDown ? 1 : read.failed;
   return {
     job,
     seconds: (Date.now() - startedMs) / 1000,
+    excerpts: failed > 0 ? excerptsOf(output) : [],
     passed: read.passed,
-    failed: brokeDown ? 1 : read.failed,
+    failed,
     failures: late
       ? [...read.failures, "has not ended"]
       : brokeDown
-      ? [`ended with exit code ${status}`]
+      ? [signal === null ? `ended with exit code ${status}` : `was ended by ${signal}`]
       : read.failures,
   };
 }
