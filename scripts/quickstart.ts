@@ -14,7 +14,7 @@ import { PAGESERVER_DEFAULT_LISTEN } from "../src/common/page_server_config.ts";
 import { withPassword } from "../src/compute/postgres/role_passwords.ts";
 import { type ComputeInfo, findCompute } from "../src/control/computes.ts";
 import { loadEnvironment } from "../src/control/environment.ts";
-import { allocatePort } from "../src/control/ports.ts";
+import { allocatePort, portsFrom } from "../src/control/ports.ts";
 import { findNewestPostgres } from "../src/pg_install/find_postgres.ts";
 import { isReachable, pgUser } from "../src/pg_install/pg_user.ts";
 
@@ -85,7 +85,10 @@ if (existsSync(repoDir)) {
 
 step(`Make an environment, with PostgreSQL ${findNewestPostgres().version}, unmodified`);
 const [host, defaultPort] = PAGESERVER_DEFAULT_LISTEN.split(":");
-const listen = formatHostPort({ host: host!, port: await allocatePort(new Set(), Number(defaultPort)) });
+const listen = formatHostPort({
+  host: host!,
+  port: await allocatePort(new Set(), portsFrom(Number(defaultPort))),
+});
 run(ZENITH, ["init", "--listen", listen], env);
 run(ZENITH, ["start"], env);
 

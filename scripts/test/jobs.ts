@@ -6,6 +6,9 @@ export interface Counts {
   failed: number;
 }
 
+/** What a job needs alone that uses the ports that Zenith chooses for whoever names none. */
+export const DEFAULT_PORTS = "the default ports";
+
 /** One command that tests something. */
 export interface Job {
   readonly name: string;
@@ -50,8 +53,9 @@ function excerptsOf(output: string): string[] {
 const GRACE_MS = 20_000;
 
 /** The ports of tests, {@link ../../tests/harness/ports.ts}: each lane has its own part of them. */
-const FIRST_PORT = 20_000;
-const PORTS = 10_000;
+const TEST_PORTS = { first: 20_000, count: 10_000 };
+/** Those that Zenith chooses for a Postgres by itself; what needs its defaults for itself gets them. */
+const CHOSEN_PORTS = { first: 30_000, count: 2700 };
 
 /** Tells a command to end when its time is up. @returns to be called when it has ended */
 function limitTime(child: ChildProcess, limitMs: number, onLimit: () => void): () => void {
@@ -82,7 +86,7 @@ export interface Surroundings {
 async function runJob(
   job: Job,
   surroundings: Surroundings,
-  ports: string,
+  ports: Readonly<Record<string, string>>,
   print: (text: string) => void,
 ): Promise<Result> {
   const startedMs = Date.now();
@@ -90,7 +94,7 @@ async function runJob(
   const child = spawn(command, args, {
     cwd: surroundings.cwd,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...surroundings.env, ZENITH_TEST_PORTS: ports, ...job.env },
+    env: { ...surroundings.env, ...ports, ...job.env },
   });
   let output = "";
   const collect = (text: string) => {
@@ -176,6 +180,17 @@ class JobQueue {
   }
 }
 
+function portsOf(job: Job, index: number, lanes: number): Record<string, string> {
+  const part = ({ first, count }: typeof TEST_PORTS): string => {
+    const share = Math.floor(count / lanes);
+    return `${first + index * share}-${first + (index + 1) * share - 1}`;
+  };
+  return {
+    ZENITH_TEST_PORTS: part(TEST_PORTS),
+    ...(job.needsAlone === DEFAULT_PORTS ? {} : { ZENITH_PG_PORTS: part(CHOSEN_PORTS) }),
+  };
+}
+
 /**
  * Runs jobs, so many at once. One that runs alone prints as it goes; of several, each prints when it has ended.
  */
@@ -187,16 +202,13 @@ export async function runJobs(
   const results: Result[] = [];
   const queue = new JobQueue(jobs);
   const lane = async (index: number, lanes: number) => {
-    const share = Math.floor(PORTS / lanes);
-    const first = FIRST_PORT + index * share;
-    const ports = `${first}-${first + share}`;
     for (let job = await queue.next(); job !== undefined; job = await queue.next()) {
       let text = "";
       const print = lanes === 1
         ? (chunk: string) => void process.stdout.write(chunk)
         : (chunk: string) => void (text += chunk);
       if (lanes === 1) console.log(`\n=== ${job.name}`);
-      const result = await runJob(job, surroundings, ports, print);
+      const result = await runJob(job, surroundings, portsOf(job, index, lanes), print);
       if (lanes > 1) console.log(`\n=== ${job.name}\n${text.trimEnd()}`);
       console.log(
         `=== ${job.name}: ${result.passed} passed, ${result.failed} failed, ${result.seconds.toFixed(0)} s`,

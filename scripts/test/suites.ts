@@ -1,7 +1,7 @@
 /** What there is to test, and how each runner says what it has found. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Job, Report } from "./jobs.ts";
+import { DEFAULT_PORTS, type Job, type Report } from "./jobs.ts";
 import { scratchDirectory } from "./scratch.ts";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
@@ -172,7 +172,7 @@ function integrationJobs(suffix: string, files: readonly string[], env?: Job["en
     const name = file.replace(".test.ts", "");
     const scratch = IN_MEMORY.has(name) ? inMemory : {};
     const job = bunTest(`${name}${suffix}`, [`./tests/integration/${file}`], 15, { ...scratch, ...env });
-    return USES_DEFAULT_PORTS.has(name) ? { ...job, needsAlone: "the default ports" } : job;
+    return USES_DEFAULT_PORTS.has(name) ? { ...job, needsAlone: DEFAULT_PORTS } : job;
   });
 }
 

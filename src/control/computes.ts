@@ -54,7 +54,7 @@ import { forgetStart, noteFailedStart, noteStart } from "./last_start.ts";
 import { findSettings, type SettingChange } from "./inherited_settings.ts";
 import type { BranchInfo, PageServerClient } from "./page_server_client.ts";
 import { otherEnvironments, serverPorts } from "./known_environments.ts";
-import { allocatePort, whyNotFree } from "./ports.ts";
+import { allocatePort, computePortRange, whyNotFree } from "./ports.ts";
 import { listSafekeepers } from "./safekeepers.ts";
 import { ensureComputeToken } from "./server_tokens.ts";
 import { inStartQueue } from "./start_queue.ts";
@@ -81,9 +81,9 @@ export interface CreateComputeOptions {
   readonly moment?: Lsn | null;
   /** The replica's number; null for a compute that is none. */
   readonly replica?: number | null;
-  /** When undefined, the first free port from `firstPort` up. */
+  /** When undefined, the first free one of the ports of computes, from `firstPort` up. */
   readonly port?: number | undefined;
-  /** Defaults to 15432. */
+  /** Defaults to the first of them. */
   readonly firstPort?: number;
   /**
    * Its listen_addresses. A compute beside the branch's own defaults to those of the branch's own.
@@ -141,8 +141,7 @@ export async function createCompute(
       pageServer: pageServerAddress(environment),
       // A compute that looks at the past neither writes WAL nor receives any.
       walAcceptors: moment === null ? listSafekeepers(environment).map(({ address }) => address) : [],
-      port: port ??
-        await allocatePort(new Set([...own, ...portsOfOtherEnvironments(environment.paths.root)]), firstPort),
+      port: port ?? await choosePort(environment, own, firstPort),
     }, {
       listen: listen ??
         (isOwn(name) ? undefined : listenOf(environment.paths.compute(tenant, name.branch))) ??
@@ -154,6 +153,13 @@ export async function createCompute(
     lock.release();
   }
   return describeCompute(place(tenant, name, paths));
+}
+
+/** @param own those of this environment's computes */
+async function choosePort(environment: Environment, own: readonly number[], from?: number): Promise<number> {
+  const range = computePortRange();
+  const taken = new Set([...own, ...portsOfOtherEnvironments(environment.paths.root)]);
+  return await allocatePort(taken, { ...range, first: from ?? range.first });
 }
 
 /** Gives the tenant a user of its own. The caller holds the lock. */

@@ -6,9 +6,6 @@ import { basename } from "node:path";
 import { systemErrorCode, ZenithError } from "../common/errors.ts";
 import type { HostPort } from "../common/host_port.ts";
 
-/** The first port to try for a compute. */
-const COMPUTE_FIRST_PORT = 15432;
-
 /**
  * The last port below the range that the kernel assigns to clients (net.ipv4.ip_local_port_range).
  * A port in that range may be taken by the time its server restarts.
@@ -16,16 +13,42 @@ const COMPUTE_FIRST_PORT = 15432;
 const LAST_PORT = 32767;
 const MAX_PORT = 65535;
 
-/** Where the search for the port of a throw-away branch's compute begins: in this range. */
-const RANDOM_FIRST_PORT = 16_000;
-const RANDOM_LAST_FIRST_PORT = 32_000;
+/** Both are part of it. */
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+const COMPUTE_PORTS: PortRange = { first: 15432, last: LAST_PORT };
+
+/** How a range is written in the environment. */
+const RANGE = /^(\d{1,5})-(\d{1,5})$/;
 
 /**
- * Returns a random port to begin the search at. Otherwise, commands of other environments that run
- * at the same time could find the same port.
+ * Returns where the ports of computes are looked for: `$ZENITH_PG_PORTS`, `FIRST-LAST`, for those
+ * who open only these to the outside.
+ *
+ * @throws {ZenithError} `invalid_argument`
+ */
+export function computePortRange(env: NodeJS.ProcessEnv = process.env): PortRange {
+  const given = env["ZENITH_PG_PORTS"];
+  if (given === undefined || given === "") return COMPUTE_PORTS;
+  const [first, last] = (RANGE.exec(given) ?? []).slice(1).map(Number);
+  if (first === undefined || last === undefined || first < 1 || last > MAX_PORT || first > last) {
+    throw new ZenithError("invalid_argument", `ZENITH_PG_PORTS is "${given}": expected FIRST-LAST`, {
+      hint: `for example ${COMPUTE_PORTS.first}-${COMPUTE_PORTS.last}, its default`,
+    });
+  }
+  return { first, last };
+}
+
+/**
+ * Returns a random port of the range's lower half to begin the search at. Otherwise, commands of
+ * other environments that run at the same time could find the same port.
  */
 export function randomFirstPort(): number {
-  return randomInt(RANDOM_FIRST_PORT, RANDOM_LAST_FIRST_PORT);
+  const { first, last } = computePortRange();
+  return randomInt(first, Math.floor((first + last) / 2) + 1);
 }
 
 /** Whether a server could listen on that port now. */
@@ -122,19 +145,22 @@ function readOr<T>(otherwise: T, read: () => T): T {
 }
 
 /**
- * Finds the lowest port from `first` up that is neither in `taken` nor in use on this machine.
+ * Finds the lowest port of a range that is neither in `taken` nor in use on this machine.
  *
  * @throws {ZenithError} `unavailable` when there is none
  */
 export async function allocatePort(
   taken: ReadonlySet<number>,
-  first = COMPUTE_FIRST_PORT,
+  { first, last }: PortRange,
   host?: string,
 ): Promise<number> {
-  // Stop below the kernel's range, unless the caller has chosen to start above it.
-  const last = first <= LAST_PORT ? LAST_PORT : MAX_PORT;
   for (let port = first; port <= last; port++) {
     if (!taken.has(port) && await isPortFree(port, host)) return port;
   }
   throw new ZenithError("unavailable", `no free port between ${first} and ${last}`);
+}
+
+/** Ports from one up. They stay below the kernel's range, unless the first is beyond that. */
+export function portsFrom(first: number): PortRange {
+  return { first, last: first <= LAST_PORT ? LAST_PORT : MAX_PORT };
 }

@@ -35,6 +35,9 @@ max_prepared_transactions = 10
 log_min_messages = warning
 `;
 
+/** A recovery that compares every page takes its time on a machine that has other things to do. */
+const TIMEOUT_S = "300";
+
 export class StockCluster {
   readonly install: PostgresInstall;
   readonly dir: string;
@@ -98,7 +101,7 @@ export class StockCluster {
 
   start(): void {
     const options = `-p ${this.port} -k ${this.socketDir}`;
-    this.#pgCtl(["start", "-w", "-l", this.logFile, "-o", options]);
+    this.#pgCtl(["start", "-w", "-t", TIMEOUT_S, "-l", this.logFile, "-o", options]);
     this.#running = true;
     this.sql(`
       SELECT pg_create_physical_replication_slot('${SLOT}', true)
@@ -109,7 +112,7 @@ export class StockCluster {
   stop(mode: "fast" | "immediate" = "fast"): void {
     if (!this.#running) return;
     this.#running = false;
-    this.#pgCtl(["stop", "-w", "-t", "300", "-m", mode]);
+    this.#pgCtl(["stop", "-w", "-t", TIMEOUT_S, "-m", mode]);
   }
 
   /** The major of the cluster. */

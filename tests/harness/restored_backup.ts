@@ -93,7 +93,18 @@ export class RestoredBackup implements AsyncDisposable {
     const where = `-c listen_addresses= -c unix_socket_directories=${this.directory} -c port=${PORT}`;
     this.#program(
       join(this.#install.binDir, "pg_ctl"),
-      ...["-D", this.dataDir, "-l", join(this.directory, "postgres.log"), "-o", where, "-w", "start"],
+      ...[
+        "-D",
+        this.dataDir,
+        "-l",
+        join(this.directory, "postgres.log"),
+        "-o",
+        where,
+        "-w",
+        "-t",
+        "300",
+        "start",
+      ],
     );
     this.#running = true;
   }

@@ -90,6 +90,14 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
       });
     }
 
+    /** Of what writes WAL unasked it is all that is left: a record of running transactions every 15 seconds. */
+    async function backgroundWriter(): Promise<number> {
+      const pid = await main.value(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
+      );
+      return pid as number;
+    }
+
     /** Writes until a record that ends a transaction lies between the two returned positions. */
     async function commitAt(session: Connection, wanted: Lsn | null): Promise<{ from: Lsn; to: Lsn }> {
       const here = async (): Promise<Lsn> =>
@@ -139,6 +147,7 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
       await follows(behind);
       await behind.stop();
       for (const safekeeper of env.safekeepers) await safekeeper.kill9();
+      process.kill(await backgroundWriter(), "SIGSTOP");
       const start = parseLsn(await main.lsn());
       let last: { from: Lsn; to: Lsn };
       {
@@ -159,9 +168,12 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
       await main.start();
       // The branch's new WAL has a record exactly where the standby's last one is, and as long.
       {
+        const writer = await backgroundWriter();
+        process.kill(writer, "SIGSTOP");
         await using session = await main.connect();
         const again = await commitAt(session, last.from);
         assert.deepEqual(again, last);
+        process.kill(writer, "SIGCONT");
       }
       behind.startAgain();
       await follows(behind);

@@ -12,6 +12,7 @@ export const ENVIRONMENT_VARIABLES: readonly (readonly [name: string, what: stri
   ["ZENITH_REPO_DIR", "Where the environment is (default: the nearest .zenith)"],
   ["ZENITH_REMOTE", "As --remote; ZENITH_TOKEN and ZENITH_CA go with it"],
   ["POSTGRES_DISTRIB_DIR", "The PostgreSQL to use: above its bin/, or above v14 … v18"],
+  ["ZENITH_PG_PORTS", "Where new Postgres' ports are looked for (default: 15432-32767)"],
   ["ZENITH_PG_USER", "Whom Postgres runs as when Zenith runs as root (default: postgres, else nobody)"],
 ];
 

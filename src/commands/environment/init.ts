@@ -20,7 +20,7 @@ import { startPageServer, stopPageServer } from "../../control/page_server_proce
 import { setObjectStore } from "../../control/object_store_setting.ts";
 import { portsOfOtherEnvironments } from "../../control/computes.ts";
 import { rememberEnvironment } from "../../control/known_environments.ts";
-import { allocatePort, whyNotFree } from "../../control/ports.ts";
+import { allocatePort, portsFrom, whyNotFree } from "../../control/ports.ts";
 import { SAFEKEEPER_FIRST_PORT } from "../../control/safekeepers.ts";
 import { probeObjectStore } from "../../object_store/open_store.ts";
 import type { ObjectStore } from "../../object_store/object_store.ts";
@@ -270,7 +270,7 @@ function choosePostgres(major: number | undefined, distribDir: string | undefine
 async function chooseListen(asked: string | undefined, others: ReadonlySet<number>): Promise<string> {
   const { host, port } = parseHostPort(asked ?? PAGESERVER_DEFAULT_LISTEN);
   if (asked === undefined) {
-    return formatHostPort({ host, port: await allocatePort(others, port, host) });
+    return formatHostPort({ host, port: await allocatePort(others, portsFrom(port), host) });
   }
   const taken = await whyNotFree({ host, port });
   if (taken === undefined) return asked;
@@ -292,7 +292,7 @@ async function safekeeperConfig(
   }
   const ports = new Set<number>();
   while (ports.size < Number(count)) {
-    ports.add(await allocatePort(new Set([...ports, ...others]), SAFEKEEPER_FIRST_PORT));
+    ports.add(await allocatePort(new Set([...ports, ...others]), portsFrom(SAFEKEEPER_FIRST_PORT)));
   }
   return [...ports].map((port, i) => ({ id: i + 1, listen: formatHostPort({ host: "127.0.0.1", port }) }));
 }

@@ -20,7 +20,10 @@ export const pgCreateCommand: Command = {
   description: "Make a Postgres for a branch, to be started by pg start",
   options: [
     TENANT_OPTION,
-    { flags: "--port <port>", description: "Its port; the first free one from 15432 up when left out" },
+    {
+      flags: "--port <port>",
+      description: "Its port; the first free one of ZENITH_PG_PORTS (from 15432 up) when left out",
+    },
     {
       flags: "--listen <address>",
       description: "Where it listens; 127.0.0.1 when left out, * for everywhere",

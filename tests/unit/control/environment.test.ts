@@ -17,7 +17,13 @@ import {
   parsePageServerUrl,
   saveEnvironment,
 } from "../../../src/control/environment.ts";
-import { allocatePort, isPortFree } from "../../../src/control/ports.ts";
+import {
+  allocatePort,
+  computePortRange,
+  isPortFree,
+  portsFrom,
+  randomFirstPort,
+} from "../../../src/control/ports.ts";
 import { listSafekeepers } from "../../../src/control/safekeepers.ts";
 
 const TENANT = parseTenantId("00000000000000000000000000000001");
@@ -117,10 +123,28 @@ describe("ports", () => {
     const port = await freePort();
     await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
     assert.equal(await isPortFree(port), false);
-    const next = await allocatePort(new Set([port + 1]), port);
+    const next = await allocatePort(new Set([port + 1]), portsFrom(port));
     assert.ok(next > port + 1);
-    assert.ok(await allocatePort(new Set(), 64000) >= 64000, "above the range, too");
+    assert.ok(await allocatePort(new Set(), portsFrom(64000)) >= 64000, "above the range, too");
     await new Promise((resolve) => server.close(resolve));
     assert.equal(await isPortFree(port), true);
+  });
+
+  test("of computes come from a range that the environment may name", async () => {
+    assert.deepEqual(computePortRange({}), { first: 15432, last: 32767 });
+    assert.deepEqual(computePortRange({ ZENITH_PG_PORTS: "" }), { first: 15432, last: 32767 });
+    const range = computePortRange({ ZENITH_PG_PORTS: "20001-20002" });
+    assert.deepEqual(range, { first: 20001, last: 20002 });
+    const { first, last } = computePortRange();
+    const random = randomFirstPort();
+    assert.ok(random >= first && random <= (first + last) / 2, `${random}`);
+    await assert.rejects(
+      allocatePort(new Set([20001, 20002]), range),
+      /no free port between 20001 and 20002/,
+    );
+    for (const wrong of ["1", "2-1", "0-9", "1-65536", "a-b", "1-2-3"]) {
+      const given = { ZENITH_PG_PORTS: wrong };
+      assert.throws(() => computePortRange(given), /ZENITH_PG_PORTS is ".*": expected FIRST-LAST/, wrong);
+    }
   });
 });
