@@ -14,7 +14,7 @@ import { type Result, runJobs } from "./test/jobs.ts";
 import { DEFAULT_SUITES, ROOT, SIDE_BY_SIDE, type Suite, SUITES } from "./test/suites.ts";
 
 /** All suites together: what has not ended by then is told to end. */
-const TOTAL_MINUTES = 80;
+const TOTAL_MINUTES = 84;
 /** So many of the slowest are named, for whoever wonders where the time goes. */
 const SLOWEST = 12;
 

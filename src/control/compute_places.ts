@@ -22,8 +22,11 @@ import { type StopMode, stopProcess } from "./stop_process.ts";
 export type ComputeStatus = "running" | "stopped" | "crashed" | "elsewhere";
 
 const STOP_TIMEOUT_MS = 90_000;
-/** How long to wait for other processes that are creating computes. */
-const CREATE_TIMEOUT_MS = 30_000;
+/**
+ * How long to wait for other processes that are creating computes. Many may do so at once, each in
+ * its turn; the lock of one that ends is free at once.
+ */
+const CREATE_TIMEOUT_MS = 180_000;
 
 /** Whether the compute runs, here or where its process can't be seen. */
 export function isUp({ status }: { readonly status: ComputeStatus }): boolean {

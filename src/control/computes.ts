@@ -131,7 +131,7 @@ export async function createCompute(
   try {
     if (existsSync(paths.dir)) throw alreadyExists(name);
     giveUser(environment, tenant);
-    const own = computePorts(environment);
+    const own = writtenPorts(environment);
     if (port !== undefined && own.includes(port)) {
       throw new ZenithError("conflict", `port ${port} belongs to another Postgres of this environment`);
     }
@@ -211,11 +211,6 @@ function makeCompute(
   }
 }
 
-/** The ports of every tenant's computes. */
-function computePorts(environment: Environment): number[] {
-  return describeAll(configuredPlaces(environment)).map(({ address }) => address.port);
-}
-
 /**
  * Every tenant's computes. One whose configuration is gone is left out, so that it doesn't keep
  * others from being created.
@@ -244,7 +239,7 @@ export function portsOfOtherEnvironments(root: string): Set<number> {
   return new Set(ports);
 }
 
-/** {@link computePorts}, without a look at the rest of their configuration. */
+/** The ports of every tenant's computes, without a look at the rest of their configuration. */
 function writtenPorts(environment: Environment): number[] {
   return configuredPlaces(environment)
     .map(({ paths }) => Number(readComputeConf(paths).get("port")))
