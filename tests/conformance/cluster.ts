@@ -10,7 +10,7 @@ import { postgresEnvironment, runInitdb } from "../../src/pg_install/initdb.ts";
 import { CONTROL_FILE_PATH, type ControlFile, parseControlFile } from "../../src/postgres/control_file.ts";
 import type { PgVersion } from "../../src/postgres/versions/pg_version.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
-import { clientProgram, TEST_PG_MAJOR } from "../harness/postgres_major.ts";
+import { clientProgram, PG_CTL_TIMEOUT_S, TEST_PG_MAJOR } from "../harness/postgres_major.ts";
 
 export const SUPERUSER = "postgres";
 
@@ -34,9 +34,6 @@ max_connections = 60
 max_prepared_transactions = 10
 log_min_messages = warning
 `;
-
-/** A recovery that compares every page takes its time on a machine that has other things to do. */
-const TIMEOUT_S = "300";
 
 export class StockCluster {
   readonly install: PostgresInstall;
@@ -101,7 +98,7 @@ export class StockCluster {
 
   start(): void {
     const options = `-p ${this.port} -k ${this.socketDir}`;
-    this.#pgCtl(["start", "-w", "-t", TIMEOUT_S, "-l", this.logFile, "-o", options]);
+    this.#pgCtl(["start", "-w", "-t", PG_CTL_TIMEOUT_S, "-l", this.logFile, "-o", options]);
     this.#running = true;
     this.sql(`
       SELECT pg_create_physical_replication_slot('${SLOT}', true)
@@ -112,7 +109,7 @@ export class StockCluster {
   stop(mode: "fast" | "immediate" = "fast"): void {
     if (!this.#running) return;
     this.#running = false;
-    this.#pgCtl(["stop", "-w", "-t", TIMEOUT_S, "-m", mode]);
+    this.#pgCtl(["stop", "-w", "-t", PG_CTL_TIMEOUT_S, "-m", mode]);
   }
 
   /** The major of the cluster. */

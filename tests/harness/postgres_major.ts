@@ -10,6 +10,9 @@ const DEFAULT_MAJOR = "15";
 /** `$ZENITH_TEST_PG_VERSION`, else 15. */
 export const TEST_PG_MAJOR = parsePostgresMajor(process.env[VARIABLE] || DEFAULT_MAJOR, VARIABLE);
 
+/** For pg_ctl's -t: a recovery takes its time on a machine that has other things to do. */
+export const PG_CTL_TIMEOUT_S = "300";
+
 /** The installation of that major. */
 export function testPostgres(): PostgresInstall {
   return findPostgres(TEST_PG_MAJOR);

@@ -9,6 +9,7 @@ import { findPostgres, type PostgresInstall } from "../../src/pg_install/find_po
 import { postgresEnvironment, ZENITH_SUPERUSER } from "../../src/pg_install/initdb.ts";
 import { asUser, chownRecursive, makeOwnedDirectory, pgUser } from "../../src/pg_install/pg_user.ts";
 import { PgClient } from "../../src/pgwire/client.ts";
+import { PG_CTL_TIMEOUT_S } from "./postgres_major.ts";
 import type { Compute } from "./zenith_env.ts";
 
 // Messages of a base backup's stream: "Streaming Replication Protocol", BASE_BACKUP.
@@ -93,18 +94,8 @@ export class RestoredBackup implements AsyncDisposable {
     const where = `-c listen_addresses= -c unix_socket_directories=${this.directory} -c port=${PORT}`;
     this.#program(
       join(this.#install.binDir, "pg_ctl"),
-      ...[
-        "-D",
-        this.dataDir,
-        "-l",
-        join(this.directory, "postgres.log"),
-        "-o",
-        where,
-        "-w",
-        "-t",
-        "300",
-        "start",
-      ],
+      ...["-D", this.dataDir, "-l", join(this.directory, "postgres.log"), "-o", where],
+      ...["-w", "-t", PG_CTL_TIMEOUT_S, "start"],
     );
     this.#running = true;
   }

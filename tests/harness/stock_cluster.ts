@@ -14,7 +14,7 @@ import {
   pgUser,
 } from "../../src/pg_install/pg_user.ts";
 import { childOutput } from "./child_output.ts";
-import { testPostgres } from "./postgres_major.ts";
+import { PG_CTL_TIMEOUT_S, testPostgres } from "./postgres_major.ts";
 
 export interface StockClusterOptions {
   /** Its major: the one that the tests run. */
@@ -30,7 +30,6 @@ export interface StockClusterOptions {
 
 /** Any number does without TCP: the socket lies in the cluster's own directory. */
 const PORT = 57100;
-const START_TIMEOUT_S = 60;
 
 export class StockCluster implements AsyncDisposable {
   readonly install: PostgresInstall;
@@ -127,7 +126,7 @@ export class StockCluster implements AsyncDisposable {
       "start",
       "-w",
       "-t",
-      String(START_TIMEOUT_S),
+      PG_CTL_TIMEOUT_S,
       "-D",
       this.dataDir,
       "-l",

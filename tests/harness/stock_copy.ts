@@ -124,7 +124,7 @@ export class StockCopy implements AsyncDisposable {
 
   #pgCtl(...args: readonly string[]): void {
     const { binDir } = testPostgres();
-    const done = spawnSync(join(binDir, "pg_ctl"), ["-D", this.#dataDir, "-t", "300", ...args], {
+    const done = spawnSync(join(binDir, "pg_ctl"), ["-D", this.#dataDir, ...args], {
       ...asUser(pgUser()),
       cwd: this.#directory,
       env: postgresEnvironment(),

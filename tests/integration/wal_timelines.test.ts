@@ -90,12 +90,24 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
       });
     }
 
-    /** Of what writes WAL unasked it is all that is left: a record of running transactions every 15 seconds. */
-    async function backgroundWriter(): Promise<number> {
-      const pid = await main.value(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
+    /**
+     * Stops, until disposed of, what else writes WAL unasked: the background writer, a record of running
+     * transactions every 15 seconds. An orderly stop would wait for it.
+     */
+    async function holdBackgroundWriter(): Promise<Disposable> {
+      const pid = Number(
+        await main.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'"),
       );
-      return pid as number;
+      process.kill(pid, "SIGSTOP");
+      return {
+        [Symbol.dispose]() {
+          try {
+            process.kill(pid, "SIGCONT");
+          } catch {
+            // Killed with its Postgres.
+          }
+        },
+      };
     }
 
     /** Writes until a record that ends a transaction lies between the two returned positions. */
@@ -147,10 +159,10 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
       await follows(behind);
       await behind.stop();
       for (const safekeeper of env.safekeepers) await safekeeper.kill9();
-      process.kill(await backgroundWriter(), "SIGSTOP");
-      const start = parseLsn(await main.lsn());
       let last: { from: Lsn; to: Lsn };
       {
+        using _held = await holdBackgroundWriter();
+        const start = parseLsn(await main.lsn());
         await using session = await main.connect();
         await session.query("SET synchronous_commit = local");
         await session.query("INSERT INTO t VALUES (-1, 'lost')");
@@ -159,21 +171,19 @@ for (const major of [WITH_PROGRAMS, NEWEST]) {
           const at = await ahead.value("SELECT pg_last_wal_replay_lsn()::text");
           return parseLsn(String(at)) >= last.to;
         });
+        assert.equal(await ahead.value("SELECT count(*)::int FROM t WHERE n = -1"), 1);
+        assert.equal(parseLsn(String(await ahead.value("SELECT pg_last_wal_replay_lsn()::text"))), last.to);
+        await main.kill9();
       }
-      assert.equal(await ahead.value("SELECT count(*)::int FROM t WHERE n = -1"), 1);
-      assert.equal(parseLsn(String(await ahead.value("SELECT pg_last_wal_replay_lsn()::text"))), last.to);
-      await main.kill9();
       for (const safekeeper of env.safekeepers) await safekeeper.start();
       rmSync(join(main.paths.pgdata, "pg_wal"), { recursive: true });
       await main.start();
       // The branch's new WAL has a record exactly where the standby's last one is, and as long.
       {
-        const writer = await backgroundWriter();
-        process.kill(writer, "SIGSTOP");
+        using _held = await holdBackgroundWriter();
         await using session = await main.connect();
         const again = await commitAt(session, last.from);
         assert.deepEqual(again, last);
-        process.kill(writer, "SIGCONT");
       }
       behind.startAgain();
       await follows(behind);
