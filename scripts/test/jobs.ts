@@ -26,27 +26,22 @@ export interface Job {
 
 export interface Report extends Counts {
   readonly failures: readonly string[];
+  /** What was printed before each failure, where the runner's output has it in one place. */
+  readonly excerpts?: readonly string[];
 }
 
 export interface Result extends Report {
   readonly job: Job;
   readonly seconds: number;
-  /** What was printed before each failure; of a job that ended by itself, what it printed last. */
+  /** As in a report; else what a job that has failed printed last. */
   readonly excerpts: readonly string[];
 }
 
 /** Enough for a message, what it compares, and where it was thrown. */
 const EXCERPT_LINES = 40;
 
-function excerptsOf(output: string): string[] {
-  const excerpts: string[] = [];
-  let lines: string[] = [];
-  for (const line of output.trimEnd().split("\n")) {
-    lines.push(line);
-    if (line.startsWith("(fail) ")) excerpts.push(lines.slice(-EXCERPT_LINES).join("\n"));
-    if (/^\((?:pass|fail|skip)\) /.test(line)) lines = [];
-  }
-  return excerpts.length > 0 ? excerpts : [lines.slice(-EXCERPT_LINES).join("\n")];
+export function lastLines(text: string): string {
+  return text.trimEnd().split("\n").slice(-EXCERPT_LINES).join("\n");
 }
 
 /** For a command to end what it has started; it is killed then. */
@@ -115,14 +110,14 @@ async function runJob(
   });
   ended();
   // What prints no counts is one thing that passes or fails.
-  const read = job.read(output) ?? { passed: status === 0 ? 1 : 0, failed: 0, failures: [] };
+  const read: Report = job.read(output) ?? { passed: status === 0 ? 1 : 0, failed: 0, failures: [] };
   // A runner that breaks down without having counted a failure has failed all the same.
   const brokeDown = status !== 0 && read.failed === 0;
   const failed = brokeDown ? 1 : read.failed;
   return {
     job,
     seconds: (Date.now() - startedMs) / 1000,
-    excerpts: failed > 0 ? excerptsOf(output) : [],
+    excerpts: failed > 0 ? read.excerpts ?? [lastLines(output)] : [],
     passed: read.passed,
     failed,
     failures: late

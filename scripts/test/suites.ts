@@ -1,7 +1,7 @@
 /** What there is to test, and how each runner says what it has found. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { DEFAULT_PORTS, type Job, type Report } from "./jobs.ts";
+import { DEFAULT_PORTS, type Job, lastLines, type Report } from "./jobs.ts";
 import { scratchDirectory } from "./scratch.ts";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
@@ -20,7 +20,26 @@ function readBun(output: string): Report | undefined {
   const failures = new Set(
     Array.from(output.matchAll(/^\(fail\) (.*?)(?: \[[\d.]+m?s\])?$/gm), ([, name]) => name!),
   );
-  return { passed: Number(passed[1]), failed: Number(failed[1]), failures: [...failures] };
+  const excerpts = excerptsOfBun(output);
+  return {
+    passed: Number(passed[1]),
+    failed: Number(failed[1]),
+    failures: [...failures],
+    ...(excerpts.length > 0 ? { excerpts } : {}),
+  };
+}
+
+/** A test's messages stand between the line of the test before and its own. */
+function excerptsOfBun(output: string): string[] {
+  const excerpts: string[] = [];
+  let lines: string[] = [];
+  for (const line of output.split("\n")) {
+    lines.push(line);
+    if (!/^\((?:pass|fail|skip)\) /.test(line)) continue;
+    if (line.startsWith("(fail) ")) excerpts.push(lastLines(lines.join("\n")));
+    lines = [];
+  }
+  return excerpts;
 }
 
 /**
