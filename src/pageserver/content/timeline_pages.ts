@@ -24,11 +24,8 @@ export class TimelinePages implements PageOwner {
   readonly #parent: PagesBranchPoint | null;
   /** Maps a block to the first page of its list. */
   readonly #blocks: Map<number, CachedPage>;
-  /**
-   * The LSN up to which the versions of each ancestor can be seen. Made only when it is needed,
-   * because most of many branches are never read.
-   */
-  #limits: Map<PageOwner, number> | null = null;
+  /** Made only when it is needed, because most of many branches are never read. */
+  #ancestors: Ancestors | null = null;
   /** How many pages this timeline owns. */
   #count = 0;
 
@@ -106,25 +103,40 @@ export class TimelinePages implements PageOwner {
 
   /** Returns the timeline that holds the version at `lsn` which is seen from here. */
   #ownerOf(lsn: number): TimelinePages {
-    // deno-lint-ignore no-this-alias -- the walk begins here
-    let owner: TimelinePages = this;
-    while (owner.#parent !== null && lsn <= owner.#parent.lsn) owner = owner.#parent.pages;
-    return owner;
+    if (this.#parent === null || lsn > this.#parent.lsn) return this;
+    const { nearestFirst, limits } = this.#ancestors ??= this.#findAncestors();
+    // Limits never rise on the way up. The owner is the last ancestor that is seen up to `lsn`.
+    let [seen, unseen] = [0, nearestFirst.length];
+    while (unseen - seen > 1) {
+      const middle = (seen + unseen) >>> 1;
+      if (limits.get(nearestFirst[middle])! >= lsn) seen = middle;
+      else unseen = middle;
+    }
+    return nearestFirst[seen];
   }
 
   #limitOf(owner: PageOwner | null): number {
     if (owner === null) return -1;
-    this.#limits ??= this.#ancestors();
-    return this.#limits.get(owner) ?? -1;
+    this.#ancestors ??= this.#findAncestors();
+    return this.#ancestors.limits.get(owner) ?? -1;
   }
 
-  #ancestors(): Map<PageOwner, number> {
+  #findAncestors(): Ancestors {
+    const nearestFirst: TimelinePages[] = [];
     const limits = new Map<PageOwner, number>();
     let limit = Infinity;
     for (let point = this.#parent; point !== null; point = point.pages.#parent) {
       limit = Math.min(limit, point.lsn);
+      nearestFirst.push(point.pages);
       limits.set(point.pages, limit);
     }
-    return limits;
+    return { nearestFirst, limits };
   }
+}
+
+/** The timelines that one comes from. */
+interface Ancestors {
+  readonly nearestFirst: readonly TimelinePages[];
+  /** The LSN up to which the versions of each can be seen. */
+  readonly limits: ReadonlyMap<PageOwner, number>;
 }
