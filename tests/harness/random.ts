@@ -49,5 +49,5 @@ export function seeds(count: number): number[] {
   return Array.from({ length: wanted.at(-1)! - first + 1 }, (_, i) => first + i);
 }
 
-/** Whether tests that go over many cases take all of them: `.ci/run` says so. */
+/** Whether tests that go over many cases take all of them, as before a release; never on Deno. */
 export const EXHAUSTIVE: boolean = process.env["ZENITH_EXHAUSTIVE"] === "1" && !IS_DENO;
